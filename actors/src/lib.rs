@@ -1,0 +1,4 @@
+//! An embeddable supervision runtime.
+
+pub mod os;
+pub mod policy;

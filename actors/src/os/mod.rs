@@ -1,0 +1,302 @@
+//! Mechanism: the only place that touches processes, signals and threads.
+//!
+//! [`Os`] is the seam. Actors know nothing beyond it; [`RealOs`] is the kernel, `testing::FakeOs` a scripted one. A later
+//! keeper process that owns the children while the runtime is replaced fits behind the same seam.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::policy::exit::{Exit, StartFailure};
+use crate::policy::signal::Signal;
+use crate::policy::spec::{ChildName, CommandSpec, RunId};
+
+/// What starts processes and owns them until they are gone.
+pub trait Os: Send + Sync + 'static {
+    /// Begins a run and returns at once; what becomes of it is told to the job's observer.
+    ///
+    /// Dropping what is returned kills the run's processes and reaps them, also if the spawn is still under way.
+    fn begin(&self, job: Job) -> Box<dyn Process>;
+
+    /// Calls `then` once no process of this run is left that can be awaited; at once if there is none.
+    fn when_gone(&self, run: RunId, then: Box<dyn FnOnce() + Send>);
+
+    /// Kills every process of every run, without waiting. Safe to call from any thread, whatever else hangs.
+    fn kill_all(&self);
+
+    /// How many runs have a process that is not reaped.
+    fn live(&self) -> usize;
+}
+
+/// A run that was begun; dropping it kills what is left of it.
+pub trait Process: Send + Sync {
+    /// Sends a signal to the run's processes. One that is gone already is no error.
+    fn signal(&self, signal: Signal) -> Result<(), SignalError>;
+
+    /// Kills the run's processes; one that is still being spawned dies as soon as it exists.
+    fn kill(&self);
+}
+
+/// One run to begin.
+pub struct Job {
+    /// Names it.
+    pub run: RunId,
+    /// Whose run it is.
+    pub child: ChildName,
+    /// What to execute.
+    pub command: Arc<CommandSpec>,
+    /// Where its output goes.
+    pub output: Output,
+    /// Who is told.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Is told what becomes of a run. Called from the threads of this module: must not block.
+pub trait Observer: Send + Sync {
+    /// `Started` or `NotStarted` comes first; after `Started` comes `Ended`. Nothing comes after `NotStarted` or `Ended`.
+    fn tell(&self, news: News);
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub enum News {
+    /// Its process exists and executes the program.
+    Started {
+        /// The process.
+        pid: u32,
+    },
+    /// It never ran; no process is left of the attempt.
+    NotStarted(SpawnError),
+    /// It ended.
+    Ended(Box<End>),
+}
+
+/// How a run ended, and what was left of it.
+#[derive(Debug)]
+pub struct End {
+    /// How its leader ended.
+    pub exit: Exit,
+    /// Processor time of the leader and the children that it reaped, by the kernel's accounting.
+    pub cpu: Duration,
+    /// Processes of its session that outlived the leader and were killed. Empty for a run that ended unasked: that is told
+    /// at once, and what is left is killed right after.
+    pub killed: Vec<u32>,
+    /// Processes that could not be killed.
+    pub survivors: Vec<u32>,
+    /// What it wrote, if that was captured.
+    pub captured: Option<Captured>,
+}
+
+/// Where a run's stdout and stderr go. Its stdin is always `/dev/null`.
+#[derive(Clone)]
+pub enum Output {
+    /// To `/dev/null`.
+    Discard,
+    /// To the supervisor's own.
+    Inherit,
+    /// Line by line to a sink.
+    Lines(Arc<dyn LineSink>),
+    /// Kept for the end: of each stream at most `cap_bytes`, half of it the head, half the tail.
+    Capture {
+        /// The bound for each stream.
+        cap_bytes: usize,
+    },
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discard => f.write_str("Discard"),
+            Self::Inherit => f.write_str("Inherit"),
+            Self::Lines(_) => f.write_str("Lines"),
+            Self::Capture { cap_bytes } => write!(f, "Capture({cap_bytes})"),
+        }
+    }
+}
+
+/// Takes lines. Called from an output thread: must not block, or every other child's output waits.
+pub trait LineSink: Send + Sync {
+    /// One line, or a part of one that is longer than the bound of a line.
+    fn line(&self, line: Line<'_>);
+}
+
+/// A line that a run wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// Whose.
+    pub child: &'a ChildName,
+    /// Which run.
+    pub run: RunId,
+    /// Which stream.
+    pub stream: Stream,
+    /// The bytes, without the newline.
+    pub bytes: &'a [u8],
+    /// Whether the line ends here; `false`: it was longer than the bound and goes on in the next one.
+    pub complete: bool,
+}
+
+/// Which stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What a run wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// On stdout.
+    pub stdout: Kept,
+    /// On stderr.
+    pub stderr: Kept,
+    /// Why reading ended.
+    pub drained: Drained,
+}
+
+/// What was kept of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The first bytes; all of them if nothing was dropped.
+    pub head: Vec<u8>,
+    /// The last bytes; empty if nothing was dropped.
+    pub tail: Vec<u8>,
+    /// How many were written in all.
+    pub bytes_total: u64,
+}
+
+/// Why reading a run's output ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drained {
+    /// Every writer had closed it.
+    Eof,
+    /// The leader was gone and nothing came any more.
+    Idle,
+    /// The leader was gone and it did not stop coming.
+    Deadline,
+}
+
+/// Why a process could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// No file of that name is in the PATH, or the path does not exist.
+    #[error("cannot find `{program}`")]
+    NotFound {
+        /// The program as given.
+        program: String,
+    },
+    /// The file exists and cannot be executed.
+    #[error("cannot execute `{}`: {reason}", path.display())]
+    NotExecutable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: NotExecutable,
+    },
+    /// The interpreter that its first line names does not exist.
+    #[error("cannot find `{interpreter}`, the interpreter that the first line of `{}` names", path.display())]
+    NoInterpreter {
+        /// The script.
+        path: PathBuf,
+        /// What its first line names; a carriage return in it is shown as `\r`.
+        interpreter: String,
+    },
+    /// The working directory cannot be entered.
+    #[error("cannot enter the working directory `{}`", path.display())]
+    Cwd {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// A NUL byte in an argument, the environment or a path.
+    #[error("cannot pass a NUL byte in {what}")]
+    Nul {
+        /// Where it is.
+        what: &'static str,
+    },
+    /// A system call failed.
+    #[error("cannot {step}")]
+    System {
+        /// What was tried, as a verb and an object.
+        step: &'static str,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// Every slot of the process table is taken.
+    #[error("cannot start more than {slots} processes at once")]
+    TableFull {
+        /// How many slots there are.
+        slots: usize,
+    },
+    /// It was given up before it had begun.
+    #[error("cannot start what was already given up")]
+    Abandoned,
+}
+
+/// Why a file cannot be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotExecutable {
+    /// It is a directory.
+    #[error("it is a directory")]
+    Directory,
+    /// It is no regular file.
+    #[error("it is not a regular file")]
+    NotRegular,
+    /// It lacks the permission.
+    #[error("permission denied")]
+    Permission,
+    /// The kernel does not know its format.
+    #[error("it is neither a binary for this machine nor a script that begins with `#!`")]
+    Format,
+}
+
+impl SpawnError {
+    /// The kind that the policy decides by.
+    pub fn kind(&self) -> StartFailure {
+        match self {
+            Self::NotFound { .. } | Self::NoInterpreter { .. } => StartFailure::NotFound,
+            Self::NotExecutable {
+                reason: NotExecutable::Format,
+                ..
+            } => StartFailure::BadFormat,
+            Self::NotExecutable { .. } => StartFailure::NotExecutable,
+            Self::Nul { .. } => StartFailure::NotExecutable,
+            Self::System { source, .. } if is_exhaustion(source) => StartFailure::Exhausted,
+            Self::TableFull { .. } => StartFailure::Exhausted,
+            Self::Cwd { .. } | Self::System { .. } | Self::Abandoned => StartFailure::Other,
+        }
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EAGAIN
+                | libc::ENOMEM
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOSPC
+                | libc::ETXTBSY
+        )
+    )
+}
+
+/// Why a signal could not be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot send {signal} to run {run}")]
+pub struct SignalError {
+    /// The signal.
+    pub signal: Signal,
+    /// To which run.
+    pub run: RunId,
+    /// What the kernel says.
+    #[source]
+    pub source: io::Error,
+}

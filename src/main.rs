@@ -1,0 +1,3 @@
+//! The `kimi-shell` program.
+
+fn main() {}
