@@ -424,6 +424,8 @@ pub struct TreeRules {
     pub limits: Limits,
     /// When the tree ends unasked.
     pub lifetime: Lifetime,
+    /// How long a shutdown may take that nobody asked for; none: as long as it takes.
+    pub shutdown_budget: Option<Duration>,
     /// Whose way where ours differs from OTP's.
     pub dialect: Dialect,
 }
@@ -435,6 +437,7 @@ impl TreeRules {
             root: SupervisorRules::root(members),
             limits: Limits::default(),
             lifetime: Lifetime::UntilShutdown,
+            shutdown_budget: Some(Duration::from_secs(5)),
             dialect: Dialect::Own,
         }
     }
