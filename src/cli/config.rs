@@ -58,10 +58,10 @@ fn with_origins(settings: &Settings, origins: &Origins) -> Result<String, Error>
     let tree = toml::Value::try_from(settings)?;
     let mut lines: Vec<(String, String)> = Vec::new();
     for (key, origin) in origins.iter() {
-        let value = key
-            .split('.')
-            .try_fold(&tree, |value, name| value.get(name));
+        let names: Vec<&str> = key.split('.').collect();
+        let value = names.iter().try_fold(&tree, |value, name| value.get(name));
         if let Some(value) = value {
+            let key = names.into_iter().map(quoted).collect::<Vec<_>>().join(".");
             lines.push((format!("{key} = {value}"), origin.to_string()));
         }
     }
@@ -77,6 +77,16 @@ fn with_origins(settings: &Settings, origins: &Origins) -> Result<String, Error>
         let _infallible = writeln!(text, "{line:width$}  # {origin}");
     }
     Ok(text)
+}
+
+/// A key as TOML wants it: `SIGRTMIN+3` needs quotes.
+fn quoted(name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if name.chars().all(bare) {
+        name.to_owned()
+    } else {
+        format!("\"{name}\"")
+    }
 }
 
 fn as_json(settings: &Settings, origins: &Origins, with_origins: bool) -> Result<String, Error> {

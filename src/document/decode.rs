@@ -39,6 +39,20 @@ impl Report {
         self.problems.borrow_mut().push(problem);
     }
 
+    /// `; did you mean …?`, or nothing. After many mistakes nobody needs it, and to look for it takes its time.
+    pub fn did_you_mean<'a>(
+        &self,
+        given: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> String {
+        const MOST: usize = 20;
+        if self.problems.borrow().len() < MOST {
+            did_you_mean(given, known)
+        } else {
+            String::new()
+        }
+    }
+
     /// The place of a part of the source.
     pub fn place(&self, span: Span) -> Place {
         Place::File {
@@ -187,7 +201,7 @@ impl<'a> Fields<'a> {
                     format!("`{key}` in {what} is not supported by this version"),
                 );
             } else if !known.contains(&key) {
-                let hint = did_you_mean(key, known.iter().copied());
+                let hint = report.did_you_mean(key, known.iter().copied());
                 let hint = if hint.is_empty() {
                     format!("; expected one of {}", known.join(", "))
                 } else {

@@ -7,7 +7,7 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     known
         .into_iter()
         .map(|name| (distance(&given, &plain(name)), name))
-        .filter(|(distance, _)| *distance <= most)
+        .filter(|(distance, _)| *distance <= most && *distance < given.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
@@ -60,6 +60,7 @@ mod tests {
             ("depends-on", Some("depends_on")),
             ("cdw", Some("cwd")),
             ("image", None),
+            ("x", None),
             ("", None),
         ] {
             assert_eq!(nearest(given, known), meant, "{given}");

@@ -130,7 +130,7 @@ impl Conversion<'_> {
             for At { value, span } in &supervisor.children {
                 if !known.contains(value) {
                     let what = format!("`children` of the supervisor `{parent}`");
-                    let message = wire::unknown_name(value, &what, all_names(wire));
+                    let message = wire::unknown_name(self.report, value, &what, all_names(wire));
                     self.report.wrong(*span, message);
                 } else if let Some(first) = parents.insert(value, parent) {
                     let message = if first == parent {
@@ -160,7 +160,7 @@ impl Conversion<'_> {
             for (on, condition) in &service.depends_on {
                 if !known.contains(on.value) {
                     let what = format!("`depends_on` of `{name}`");
-                    let message = wire::unknown_name(on.value, &what, all_names(wire));
+                    let message = wire::unknown_name(self.report, on.value, &what, all_names(wire));
                     self.report.wrong(on.span, message);
                 } else if matches!(condition, Condition::Completed | Condition::Succeeded)
                     && always.contains(on.value)
@@ -386,10 +386,11 @@ fn waits<'a>(wire: &wire::Manifest<'a>) -> Waits<'a> {
     waits
 }
 
-/// The cycles that a walk along all waits closes, in the order of the file.
+/// The first cycles that a walk along all waits closes.
 ///
 /// The walk keeps its own stack: a chain of dependencies may be as long as a file.
 fn cycles<'a>(wire: &wire::Manifest<'a>) -> Vec<Cycle<'a>> {
+    const MOST: usize = 20;
     let waits = waits(wire);
     let mut done: HashSet<Moment<'a>> = HashSet::new();
     let mut cycles = Vec::new();
@@ -408,6 +409,9 @@ fn cycles<'a>(wire: &wire::Manifest<'a>) -> Vec<Cycle<'a>> {
                 }
                 Some((on, span)) => {
                     if let Some(first) = on_path.get(on) {
+                        if cycles.len() == MOST {
+                            return cycles;
+                        }
                         cycles.push(Cycle {
                             names: names_of(&path[*first..]),
                             span: *span,

@@ -8,7 +8,6 @@ use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{Condition, Kind, OnLimit};
 
 use crate::document::decode::{Fields, Report};
-use crate::document::nearest::did_you_mean;
 use crate::document::{Content, Entry, Node, ScalarKind, Span};
 use crate::words::Words;
 
@@ -576,14 +575,15 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// `unknown service …`, with the nearest known name.
+/// That a name does not exist, with the nearest one that does.
 pub(super) fn unknown_name<'a>(
+    report: &Report,
     name: &str,
     what: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> String {
     format!(
         "{what} names `{name}`, which does not exist{}",
-        did_you_mean(name, known)
+        report.did_you_mean(name, known)
     )
 }

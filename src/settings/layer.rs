@@ -347,7 +347,8 @@ impl<'a> Walk<'a> {
                 }
                 Target::NoSignal(why) => self.report.wrong(entry.key_span, why),
                 Target::Unknown(known) => {
-                    let hint = did_you_mean(&entry.key, known.iter().map(String::as_str));
+                    let names = known.iter().map(String::as_str);
+                    let hint = self.report.did_you_mean(&entry.key, names);
                     self.report
                         .wrong(entry.key_span, format!("unknown setting `{dotted}`{hint}"));
                 }
