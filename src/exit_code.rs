@@ -2,6 +2,10 @@
 
 use std::fmt::Write as _;
 
+use kimi_actors::ShutdownReport;
+use kimi_actors::policy::event::ShutdownReason;
+use kimi_actors::policy::signal::Signal;
+
 /// Done; in the foreground, everything ended well or `down` was asked.
 pub const DONE: u8 = 0;
 /// The operation failed: a child gave up, a start failed, survivors were left.
@@ -77,6 +81,22 @@ pub const TABLE: [(&str, &str); 15] = [
     ),
     ("128 + n", "`exec`: the command died of signal n"),
 ];
+
+/// What the foreground supervisor ends with.
+///
+/// A shutdown led by a signal keeps its 128+n whatever had failed before; 1 is for a tree that ended by itself with a
+/// failure, and for survivors.
+pub fn of_report(report: &ShutdownReport) -> u8 {
+    let is_unclean = !report.failed.is_empty() || !report.survivors.is_empty();
+    match report.reason {
+        ShutdownReason::Signal(Signal::QUIT) => QUIT,
+        ShutdownReason::Signal(_) if report.forced => KILLED,
+        ShutdownReason::Signal(signal) => u8::try_from(signal.number()).map_or(FAILED, |number| SIGNAL_BASE + number),
+        ShutdownReason::Asked | ShutdownReason::AllEnded if is_unclean => FAILED,
+        ShutdownReason::Asked | ShutdownReason::AllEnded => DONE,
+        ShutdownReason::Limit | ShutdownReason::Internal => FAILED,
+    }
+}
 
 /// What `help exit-codes` prints.
 pub fn help_text() -> String {

@@ -3,6 +3,8 @@
 pub mod config;
 pub mod help;
 pub mod out;
+pub mod progress;
+pub mod screen;
 pub mod start;
 pub mod version;
 
@@ -104,12 +106,9 @@ pub enum Error {
         /// What was asked for.
         subject: String,
     },
-    /// This program cannot do it.
-    #[error("cannot {what}: not built in this branch")]
-    NotBuilt {
-        /// What it cannot do.
-        what: &'static str,
-    },
+    /// The foreground supervisor did not start.
+    #[error(transparent)]
+    Foreground(#[from] start::ForegroundError),
 }
 
 impl Error {
@@ -121,8 +120,8 @@ impl Error {
             Self::NoDirectory(_)
             | Self::Output(_)
             | Self::Toml(_)
-            | Self::Json(_)
-            | Self::NotBuilt { .. } => exit_code::FAILED,
+            | Self::Json(_) => exit_code::FAILED,
+            Self::Foreground(error) => error.exit_code(),
         }
     }
 }

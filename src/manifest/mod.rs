@@ -5,6 +5,7 @@
 
 mod convert;
 pub mod discover;
+pub mod reach;
 mod wire;
 
 use std::io;

@@ -4,9 +4,21 @@
 //! keeper process that owns the children while the runtime is replaced fits behind the same seam.
 
 pub mod clock;
+mod clone;
+mod contain;
 pub mod force_exit;
+mod kernel;
+pub mod limits;
 pub mod output;
+mod real;
+mod reap;
 pub mod signals;
+mod spawn;
+mod table;
+pub mod terminal;
+mod thread;
+mod validate;
+mod watch;
 
 use std::fmt;
 use std::io;
@@ -17,6 +29,9 @@ use std::time::Duration;
 use crate::policy::exit::{Exit, StartFailure};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, CommandSpec, RunId};
+
+pub use real::{RealOs, RealOsError, RealOsOptions};
+pub use validate::resolve;
 
 /// What starts processes and owns them until they are gone.
 pub trait Os: Send + Sync + 'static {

@@ -198,7 +198,7 @@ pub fn normalise() -> Vec<Signal> {
 }
 
 /// Blocks every signal in the calling thread, so that handlers run elsewhere.
-pub(super) fn block_all() {
+pub fn block_all() {
     set_mask(libc::SIG_BLOCK);
 }
 

@@ -340,7 +340,8 @@ fn find_cycle(places: &[Place<'_>], moments: &Moments, missing: &[usize]) -> Vec
     let mut vertex = (0..missing.len())
         .find(stuck)
         .expect("a graph that cannot be ordered has a vertex that waits");
-    while seen_at.insert(vertex, walk.len()).is_none() {
+    while !seen_at.contains_key(&vertex) {
+        seen_at.insert(vertex, walk.len());
         walk.push(vertex);
         vertex = *moments.predecessors[vertex]
             .iter()

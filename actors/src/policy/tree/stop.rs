@@ -12,7 +12,6 @@ use crate::policy::event::{Fact, ShutdownReason, SupervisorEnd};
 use crate::policy::order::Need;
 use crate::policy::restart::Restart;
 use crate::policy::spec::{Dialect, Lifetime, NodeId};
-use crate::policy::time::Moment;
 use crate::policy::tree::node::{Body, Life, Origin, Phase, Wait, Wanted, Why};
 use crate::policy::tree::{Effect, Ending, Finish, Phase as TreePhase, Reach, ShutdownMode, Tree};
 
