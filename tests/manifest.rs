@@ -529,7 +529,7 @@ fn each_mistake_is_reported_where_it_was_made() {
                 "{}supervisors:\n  s: {{ children: [a] }}\n  t: {{ children: [a] }}\n",
                 service("cwd: .")
             ),
-            "6:20",
+            "6:19",
             "`a` is a child of `s` already",
         ),
         (
@@ -561,7 +561,7 @@ fn each_mistake_is_reported_where_it_was_made() {
                 "{}supervisors:\n  s: {{ children: [t] }}\n  t: {{ children: [s] }}\n",
                 service("cwd: .")
             ),
-            "6:20",
+            "6:19",
             "wait for each other: s → t → s",
         ),
         (
@@ -582,21 +582,23 @@ fn each_mistake_is_reported_where_it_was_made() {
         ),
         (
             "version: 1\nservices: { a: { shell: x }\n".into(),
-            "3:1",
-            "not YAML",
+            "2:11",
+            "not YAML: unclosed bracket",
         ),
-        ("version: 1\n\tservices: x\n".into(), "2:1", "not YAML"),
+        ("version: 1\n\tservices: x\n".into(), "1:10", "not YAML"),
         (String::new(), "1:1", "expected the manifest to be a map"),
     ];
-    for (text, place, phrase) in cases {
-        let found = mistakes("kimi-shell.yaml", &text);
-        assert!(
-            found.iter().any(
-                |mistake| mistake.starts_with(&format!("{place} ")) && mistake.contains(phrase)
-            ),
-            "expected {place} {phrase:?} for\n{text}found {found:#?}"
-        );
-    }
+    let missed: Vec<String> = cases
+        .into_iter()
+        .filter_map(|(text, place, phrase)| {
+            let found = mistakes("kimi-shell.yaml", &text);
+            let here = format!("{place} ");
+            let hit = |mistake: &String| mistake.starts_with(&here) && mistake.contains(phrase);
+            (!found.iter().any(hit))
+                .then(|| format!("expected {place} {phrase:?} for\n{text}found {found:#?}"))
+        })
+        .collect();
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
 }
 
 #[test]
@@ -693,6 +695,8 @@ fn no_mistake_in_an_environment_shows_a_value() {
         "[A=hunter2]",
         "{ A: [hunter2] }",
         "{ A: hunter2, A: hunter2 }",
+        "{ A: hunter2 }, bogus: 1",
+        "{ A: |\n  text\n  hunter2\n  }, bogus: 1",
     ] {
         let text = problems_as(
             "kimi-shell.yaml",
@@ -769,5 +773,41 @@ fn only_regular_files_of_a_sane_size_are_read() {
             panic!("{} was read", path.display());
         };
         assert!(error.to_string().contains(phrase), "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_manifest_is_refused_or_understood_and_never_a_crash() {
+    const PIECES: [&str; 16] = [
+        "\n", " ", "\t", ":", "-", "[", "]", "{", "}", "&a ", "*a", "\"", "!!str ", "|\n", "ä",
+        "- a\n",
+    ];
+    let mut state: u64 = 1;
+    let mut random = |below: usize| {
+        // Knuth's MMIX generator: the same manifests at every run.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let directory = tempfile::tempdir().unwrap();
+    for (name, whole) in [("a.yaml", WHOLE), ("a.toml", WHOLE_TOML)] {
+        let path = directory.path().join(name);
+        for _ in 0..300 {
+            let mut text: Vec<char> = whole.chars().collect();
+            for _ in 0..=random(3) {
+                let at = random(text.len());
+                match random(3) {
+                    0 => drop(text.drain(at..(at + 1 + random(9)).min(text.len()))),
+                    1 => text.swap(at, (at + 1).min(whole.chars().count() / 2)),
+                    _ => drop(text.splice(at..at, PIECES[random(PIECES.len())].chars())),
+                }
+            }
+            fs::write(&path, text.into_iter().collect::<String>()).unwrap();
+            match Manifest::load(Location::File(path.clone()), &Inputs::default()) {
+                Ok(manifest) => assert!(!manifest.commands.is_empty()),
+                Err(error) => assert!(error.to_string().contains(name)),
+            }
+        }
     }
 }

@@ -15,6 +15,8 @@ use crate::quantity;
 pub struct Report {
     source: Arc<Source>,
     problems: RefCell<Vec<Problem>>,
+    /// Where values stand that must not be shown.
+    secrets: RefCell<Vec<Span>>,
 }
 
 impl Report {
@@ -23,6 +25,7 @@ impl Report {
         Self {
             source,
             problems: RefCell::default(),
+            secrets: RefCell::default(),
         }
     }
 
@@ -32,11 +35,21 @@ impl Report {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Notes a mistake in a line that must not be shown.
-    pub fn wrong_in_secret(&self, span: Span, message: impl Into<String>) {
-        let mut problem = problem_at(&self.source, span, message);
-        problem.snippet = Snippet::Hidden;
-        self.problems.borrow_mut().push(problem);
+    /// Lets no mistake show a line in which this, or a part of it, stands.
+    pub fn keep_secret(&self, node: &Node) {
+        match &node.content {
+            Content::Scalar(_) => self.secrets.borrow_mut().push(node.span),
+            Content::List(items) => {
+                for item in items {
+                    self.keep_secret(item);
+                }
+            }
+            Content::Map(entries) => {
+                for entry in entries {
+                    self.keep_secret(&entry.value);
+                }
+            }
+        }
     }
 
     /// `; did you mean …?`, or nothing. After many mistakes nobody needs it, and to look for it takes its time.
@@ -66,8 +79,9 @@ impl Report {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| match &problem.place {
             Place::File { span, .. } => span.start,
-            Place::WholeFile(_) | Place::Environment(_) | Place::Flag(_) => 0,
+            Place::Environment(_) | Place::Flag(_) => 0,
         });
+        hide_lines(&mut problems, self.secrets.into_inner());
         problems
     }
 
@@ -163,6 +177,42 @@ impl Report {
             node.span,
             format!("expected {expected}, found {}", node.describe()),
         );
+    }
+}
+
+/// Hides the lines that hold secrets. The problems are sorted; many may stand in one line, which is looked for once.
+fn hide_lines(problems: &mut [Problem], mut secrets: Vec<Span>) {
+    secrets.sort_by_key(|span| span.start);
+    let mut line: Option<Span> = None;
+    for problem in problems {
+        let Place::File { source, span } = &problem.place else {
+            continue;
+        };
+        let here = line
+            .filter(|line| (line.start..=line.end).contains(&span.start))
+            .unwrap_or_else(|| line_around(&source.text, *span));
+        line = Some(here);
+        let first = secrets.partition_point(|secret| secret.end < here.start);
+        if secrets
+            .get(first)
+            .is_some_and(|secret| secret.start <= here.end)
+        {
+            problem.snippet = Snippet::Hidden;
+        }
+    }
+}
+
+/// The whole line in which a part begins.
+fn line_around(text: &str, span: Span) -> Span {
+    let bytes = text.as_bytes();
+    let at = span.start.min(bytes.len());
+    let newline = |byte: &u8| *byte == b'\n';
+    Span {
+        start: bytes[..at].iter().rposition(newline).map_or(0, |n| n + 1),
+        end: bytes[at..]
+            .iter()
+            .position(newline)
+            .map_or(bytes.len(), |n| at + n),
     }
 }
 

@@ -26,8 +26,6 @@ pub enum Place {
         /// The part.
         span: Span,
     },
-    /// In a file as a whole.
-    WholeFile(String),
     /// In an environment variable.
     Environment(String),
     /// In a flag, as it was given.
@@ -63,7 +61,7 @@ impl Place {
     pub fn line_and_column(&self) -> Option<(usize, usize)> {
         match self {
             Self::File { source, span } => Some(line_and_column(&source.text, span.start)),
-            Self::WholeFile(_) | Self::Environment(_) | Self::Flag(_) => None,
+            Self::Environment(_) | Self::Flag(_) => None,
         }
     }
 }
@@ -93,7 +91,6 @@ impl fmt::Display for Place {
                 let (line, column) = line_and_column(&source.text, span.start);
                 write!(f, "{}:{line}:{column}", source.name)
             }
-            Self::WholeFile(name) => f.write_str(name),
             Self::Environment(variable) => f.write_str(variable),
             Self::Flag(flag) => f.write_str(flag),
         }

@@ -65,8 +65,14 @@ fn message(error: &serde_saphyr::Error) -> String {
         .or_else(|| text.find(" (line "))
         .unwrap_or(text.len());
     let text = text[..end].trim_end();
-    let first = text.lines().next().unwrap_or("not YAML");
-    format!("not YAML: {first}")
+    let first = text.lines().next().unwrap_or("");
+    match first.strip_prefix("budget breached: ") {
+        Some(breach) if breach.starts_with("Documents") => {
+            "expected one document, found more".to_owned()
+        }
+        Some(_) => "too large, too deep or with too many aliases".to_owned(),
+        None => format!("not YAML: {first}"),
+    }
 }
 
 fn span_of(location: Location, text: &str) -> Span {

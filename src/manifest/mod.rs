@@ -1,6 +1,6 @@
 //! Manifests: what people write into what the runtime is asked for.
 //!
-//! [`discover`] finds the file, [`wire`] knows its shape, [`convert`] gives it meaning. All mistakes of a file are reported
+//! `discover` finds the file, `wire` knows its shape, `convert` gives it meaning. All mistakes of a file are reported
 //! together, each with its place.
 
 mod convert;

@@ -377,12 +377,13 @@ fn path<'a>(report: &Report, node: &'a Node, what: &str) -> Option<&'a str> {
 
 /// The values are secrets for all we know: no mistake shows them.
 fn environment<'a>(report: &Report, node: &'a Node, what: &str) -> Vec<(&'a str, &'a str)> {
+    report.keep_secret(node);
     let Content::Map(entries) = &node.content else {
         let found = match &node.content {
             Content::List(_) => "a list",
             Content::Scalar(_) | Content::Map(_) => "something else",
         };
-        report.wrong_in_secret(
+        report.wrong(
             node.span,
             format!("expected {what} to be a map such as `NAME: value`, found {found}"),
         );
@@ -414,7 +415,7 @@ fn environment<'a>(report: &Report, node: &'a Node, what: &str) -> Vec<(&'a str,
                 }
             }
         };
-        report.wrong_in_secret(entry.key_span, wrong);
+        report.wrong(entry.key_span, wrong);
     }
     env
 }
