@@ -1,5 +1,6 @@
 //! Who may start: gates, looked at when the node they lead out of has changed.
 
+use crate::policy::order::Need;
 use crate::policy::spec::NodeId;
 use crate::policy::tree::Tree;
 use crate::policy::tree::node::{Life, Phase};
@@ -16,7 +17,7 @@ impl Tree {
             let met = self.node(id).meets(gate.need);
             if met != gate.met {
                 self.node_mut(id).outgoing[index].met = met;
-                self.turn_gate(gate.to, met);
+                self.turn_gate(gate.to, gate.need, met);
             }
         }
         self.tell_supervisor(id);
@@ -25,7 +26,14 @@ impl Tree {
         }
     }
 
-    fn turn_gate(&mut self, to: NodeId, met: bool) {
+    fn turn_gate(&mut self, to: NodeId, need: Need, met: bool) {
+        let node = self.node_mut(to);
+        if need == Need::Passed {
+            node.held_up = !met;
+            if matches!(node.life, Life::Down(_)) {
+                self.dirty.push_back(to);
+            }
+        }
         let node = self.node_mut(to);
         if met {
             node.unmet -= 1;

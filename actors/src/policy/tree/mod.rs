@@ -333,6 +333,7 @@ impl Tree {
             });
             nodes[gate.to.index()].incoming.push((gate.from, gate.need));
             nodes[gate.to.index()].unmet += 1;
+            nodes[gate.to.index()].held_up |= gate.need == order::Need::Passed;
         }
         let names = (0..)
             .map(NodeId)

@@ -29,6 +29,8 @@ pub(super) struct Node {
     pub(super) incoming: Vec<(NodeId, Need)>,
     /// How many gates into it are not met.
     pub(super) unmet: u32,
+    /// Whether the member listed before it holds it up.
+    pub(super) held_up: bool,
     pub(super) wanted: Wanted,
     pub(super) life: Life,
     /// The plan that stops it, or is going to.
@@ -234,6 +236,7 @@ impl Node {
             outgoing: Vec::new(),
             incoming: Vec::new(),
             unmet: 0,
+            held_up: false,
             wanted: Wanted::Down,
             life: Life::Down(Why::NotAsked),
             plan: None,
@@ -260,6 +263,7 @@ impl Node {
             outgoing: Vec::new(),
             incoming: Vec::new(),
             unmet: 0,
+            held_up: false,
             wanted: Wanted::Up,
             life: Life::Down(Why::NotAsked),
             plan: None,
@@ -339,7 +343,8 @@ impl Node {
     pub(super) fn meets(&self, need: Need) -> bool {
         match need {
             Need::Begun => self.is_up(),
-            Need::Passed => self.passes_now(),
+            // What does not run holds nobody up by itself, and lets through only what may pass the one before it.
+            Need::Passed => self.passes_now() && (self.is_up() || !self.held_up),
             Need::Condition(condition) => self.satisfies(condition),
         }
     }
