@@ -417,6 +417,9 @@ impl Tree {
         if timer.node == NodeId::ROOT && self.root_timer_is_due(timer.key) {
             return;
         }
+        if self.nodes.get(timer.node.index()).is_none() {
+            return;
+        }
         match (self.node(timer.node).life, &self.node(timer.node).body) {
             (Life::Backoff { key, what, .. }, _) if key == timer.key => {
                 self.backoff_over(timer.node, what)

@@ -731,7 +731,9 @@ impl Tree {
         let nodes: Vec<NodeId> = nodes
             .iter()
             .copied()
-            .filter(|id| *id != NodeId::ROOT)
+            .filter(|id| {
+                *id != NodeId::ROOT && self.node(*id).life != Life::Down(Why::Deleted)
+            })
             .collect();
         let plan = self.fresh_plan();
         let mut live = Vec::new();
