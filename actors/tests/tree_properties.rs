@@ -875,7 +875,9 @@ impl World {
     fn explain(&self, error: &TestCaseError) -> TestCaseError {
         let mut text = format!("{error}\n");
         for (input, effects) in &self.history {
-            let ordered = effects.iter().filter(|effect| !matches!(effect, Effect::Announce(_)));
+            let ordered = effects
+                .iter()
+                .filter(|effect| !matches!(effect, Effect::Announce(_)));
             let ordered: Vec<_> = ordered.collect();
             text += &format!("{:?}: {:?} -> {ordered:?}\n", input.now, input.event);
         }
@@ -959,7 +961,10 @@ impl World {
 
     /// One of the live runs of which something is true.
     fn pick(&self, pick: Index, which: impl Fn(&Run) -> bool) -> Option<(NodeId, RunId)> {
-        let runs: Vec<_> = self.live_runs().filter(|key| which(&self.runs[key])).collect();
+        let runs: Vec<_> = self
+            .live_runs()
+            .filter(|key| which(&self.runs[key]))
+            .collect();
         (!runs.is_empty()).then(|| *pick.get(&runs))
     }
 
@@ -1279,7 +1284,10 @@ impl World {
     fn end(&mut self, shutdown: Shutdown) -> Verdict {
         self.feed(shutdown.event())?;
         for turn in 0..PATIENCE {
-            let asked: Vec<_> = self.live_runs().filter(|key| self.runs[key].was_asked).collect();
+            let asked: Vec<_> = self
+                .live_runs()
+                .filter(|key| self.runs[key].was_asked)
+                .collect();
             if asked.is_empty() {
                 break;
             }

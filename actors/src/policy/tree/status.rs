@@ -191,7 +191,9 @@ impl Tree {
         match node.life {
             // It starts together with its supervisor, if that does.
             Life::Down(Why::NotAsked | Why::Grouped)
-                if node.wanted == Wanted::Up && self.may_start() && self.is_awaited(node.parent) =>
+                if node.wanted == Wanted::Up
+                    && self.may_start()
+                    && self.is_awaited(node.parent) =>
             {
                 State::Pending
             }
