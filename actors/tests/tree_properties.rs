@@ -501,6 +501,7 @@ fn shutdown() -> impl Strategy<Value = Shutdown> {
 struct World {
     tree: Tree,
     rules: BTreeMap<NodeId, ChildRules>,
+    restarts: BTreeMap<NodeId, Restart>,
     max_concurrent: usize,
     now: Moment,
     random: u64,
@@ -515,6 +516,8 @@ struct World {
     operator: Operator,
     facts: u64,
     is_shutting_down: bool,
+    /// When a shutdown with a budget kills what is left.
+    kill_by: Option<Moment>,
     is_forced: bool,
     is_finished: bool,
     history: Vec<(Input, Vec<Effect>)>,
@@ -525,6 +528,7 @@ struct Run {
     has_started: bool,
     is_ready: bool,
     was_asked: bool,
+    was_killed: bool,
     ended_with: Option<Exit>,
     releases: u32,
 }
@@ -544,6 +548,10 @@ struct Operator {
     /// Stopped by name, and not asked for since.
     stopped: BTreeSet<NodeId>,
     deleted: BTreeSet<NodeId>,
+    /// Deleted, or below one that is, whether or not it was down.
+    perhaps_deleted: BTreeSet<NodeId>,
+    /// Started by name or with all, and certainly not stopped since.
+    wanted: BTreeSet<NodeId>,
     /// To be started whatever they depend on.
     ungated: BTreeSet<NodeId>,
 }
@@ -566,6 +574,7 @@ const ON_EACH_EFFECT: &[(&str, OnEffect)] = named![
     nobody_is_asked_to_stop_twice,
     nothing_starts_after_shutdown_began,
     a_later_wave_is_down_before_an_earlier_one_is_asked,
+    every_grace_in_a_shutdown_fits_its_budget,
     a_stopped_child_is_never_started_unasked,
     a_deleted_child_is_never_started,
     dependencies_gate_first_starts,
@@ -581,6 +590,7 @@ const AFTER_EACH_STEP: &[(&str, AfterStep)] = named![
     every_run_that_ended_is_released_exactly_once,
     every_request_has_an_answer_or_waits,
     the_tree_knows_what_runs,
+    what_lives_after_force_is_killed,
     at_the_finish_nothing_lives,
 ];
 
@@ -635,6 +645,13 @@ fn a_later_wave_is_down_before_an_earlier_one_is_asked(world: &World, effect: &E
                 .live_runs()
                 .all(|(other, _)| world.tree.wave(other) <= wave)
         }
+        _ => true,
+    }
+}
+
+fn every_grace_in_a_shutdown_fits_its_budget(world: &World, effect: &Effect) -> bool {
+    match (effect, world.kill_by) {
+        (Effect::Stop { grace, .. }, Some(kill_by)) => *grace <= kill_by.since(world.now),
         _ => true,
     }
 }
@@ -755,6 +772,10 @@ fn the_tree_knows_what_runs(world: &World) -> bool {
     })
 }
 
+fn what_lives_after_force_is_killed(world: &World) -> bool {
+    !world.is_forced || world.live_runs().all(|key| world.runs[&key].was_killed)
+}
+
 fn at_the_finish_nothing_lives(world: &World) -> bool {
     let is_at_rest = || {
         world.live_runs().next().is_none()
@@ -767,11 +788,12 @@ fn at_the_finish_nothing_lives(world: &World) -> bool {
 impl World {
     fn new(rules: &TreeRules) -> Self {
         let tree = Tree::new(rules, RunId(1)).unwrap();
-        let mut children = BTreeMap::new();
-        index_children(&tree, &rules.root.members, &mut children);
+        let (mut children, mut restarts) = (BTreeMap::new(), BTreeMap::new());
+        index_members(&tree, &rules.root.members, &mut children, &mut restarts);
         Self {
             tree,
             rules: children,
+            restarts,
             max_concurrent: rules.limits.max_concurrent as usize,
             now: Moment::ZERO,
             random: 0,
@@ -785,6 +807,7 @@ impl World {
             operator: Operator::default(),
             facts: 0,
             is_shutting_down: false,
+            kill_by: None,
             is_forced: false,
             is_finished: false,
             history: Vec::new(),
@@ -1115,11 +1138,15 @@ impl World {
                     run.ended_with.get_or_insert(*exit);
                 }
             }
-            Event::StartAll => self.operator.stopped.clear(),
+            Event::StartAll => {
+                self.operator.stopped.clear();
+                self.operator.wanted = self.fixed().collect();
+            }
             Event::Start { nodes, reach } => {
                 self.note_asked(nodes);
-                if *reach == Reach::Alone {
-                    self.operator.ungated.extend(nodes);
+                match reach {
+                    Reach::Alone => self.operator.ungated.extend(nodes),
+                    Reach::Connected => self.operator.wanted.extend(self.with_what_is_below(nodes)),
                 }
             }
             Event::Restart { nodes } => {
@@ -1127,6 +1154,7 @@ impl World {
                 self.operator.ungated.extend(nodes);
             }
             Event::Stop { nodes, .. } => {
+                self.note_unwanted(nodes);
                 let is_idle = self.tree.live_run(NodeId::ROOT).is_none();
                 if !nodes.contains(&NodeId::ROOT) {
                     self.operator.stopped.extend(nodes);
@@ -1171,7 +1199,34 @@ impl World {
         self.operator.stopped.retain(|node| !asked.contains(node));
     }
 
+    /// These, and all that may be stopped with them: what is below them, and what depends on that.
+    fn note_unwanted(&mut self, nodes: &[NodeId]) {
+        let mut stack = nodes.to_vec();
+        while let Some(node) = stack.pop() {
+            for node in self.with_what_is_below(&[node]) {
+                if self.operator.wanted.remove(&node) {
+                    let depends = |other: &NodeId| {
+                        let on = self.tree.dependencies(*other);
+                        on.into_iter().any(|(on, _)| on == node)
+                    };
+                    stack.extend(self.fixed().filter(depends));
+                }
+            }
+        }
+    }
+
+    fn with_what_is_below(&self, nodes: &[NodeId]) -> Vec<NodeId> {
+        let is_below = |node: &NodeId| {
+            nodes.contains(&NodeId::ROOT) || self.chain(*node).any(|up| nodes.contains(&up))
+        };
+        self.fixed().filter(is_below).collect()
+    }
+
     fn note_deletion(&mut self, event: &Event) {
+        if let Event::Delete { node } = event {
+            let below = self.with_what_is_below(&[*node]);
+            self.operator.perhaps_deleted.extend(below);
+        }
         if let Event::Delete { node } = event
             && let rules = self.rules.get(node)
             && rules.is_some_and(|rules| rules.restart != Restart::Never)
@@ -1191,6 +1246,7 @@ impl World {
             Effect::Stop { child, run, .. } | Effect::Kill { child, run } => {
                 if let Some(run) = self.runs.get_mut(&(*child, *run)) {
                     run.was_asked = true;
+                    run.was_killed |= matches!(effect, Effect::Kill { .. });
                 }
             }
             Effect::Release { child, run } => {
@@ -1212,7 +1268,13 @@ impl World {
             Effect::Rejected { request, .. } => self.answer(*request, Request::Rejected),
             Effect::Announce(event) => {
                 self.facts += 1;
-                self.is_shutting_down |= matches!(event.fact, Fact::ShutdownStarted { .. });
+                if let Fact::ShutdownStarted { budget, .. } = event.fact {
+                    self.is_shutting_down = true;
+                    self.kill_by = budget.map(|budget| {
+                        let margin = (budget / 10).max(Duration::from_millis(250));
+                        self.now + budget.saturating_sub(margin)
+                    });
+                }
                 self.is_forced |= event.fact == Fact::ShutdownForced;
             }
             Effect::Finished(_) => self.is_finished = true,
@@ -1245,7 +1307,8 @@ impl World {
             } else if let Some((child, run)) = unready {
                 self.report_ready(child, run)?;
             } else if self.timers.is_empty() {
-                return self.nobody_waits_for_nothing();
+                self.nobody_waits_for_nothing()?;
+                return self.what_is_wanted_is_not_left_down();
             } else {
                 let (due, timer) = self.timers.remove(0);
                 self.now = self.now.max(due);
@@ -1275,6 +1338,35 @@ impl World {
             prop_assert!(
                 status.state != State::Pending || !waits_for_nobody,
                 "nobody_waits_for_nothing: {status:?}"
+            );
+        }
+        Ok(())
+    }
+
+    fn what_is_wanted_is_not_left_down(&self) -> Verdict {
+        if self.tree.is_shutting_down() {
+            return Ok(());
+        }
+        let wanted = self
+            .operator
+            .wanted
+            .difference(&self.operator.perhaps_deleted)
+            .copied();
+        let listed = |node: &NodeId| {
+            *node != NodeId::ROOT && self.tree.listing(*node) != Listing::NoSupervisor
+        };
+        for node in wanted.filter(listed) {
+            let status = self.tree.status(node);
+            let may_be_down = match status.state {
+                State::Stopped | State::Completed => self.restarts[&node] != Restart::Always,
+                _ => true,
+            };
+            // A temporary one that was stopped with its group stays down; one that ended well, too.
+            let may_be_stopped =
+                status.state != State::Stopped || self.restarts[&node] == Restart::Never;
+            prop_assert!(
+                may_be_down && may_be_stopped,
+                "what_is_wanted_is_not_left_down: {status:?}"
             );
         }
         Ok(())
@@ -1330,14 +1422,24 @@ impl Shutdown {
     }
 }
 
-fn index_children(tree: &Tree, members: &[NodeRules], children: &mut BTreeMap<NodeId, ChildRules>) {
+fn index_members(
+    tree: &Tree,
+    members: &[NodeRules],
+    children: &mut BTreeMap<NodeId, ChildRules>,
+    restarts: &mut BTreeMap<NodeId, Restart>,
+) {
     for member in members {
         match member {
             NodeRules::Child(rules) => {
                 let node = tree.find(rules.name.as_str()).unwrap();
+                restarts.insert(node, rules.restart);
                 children.insert(node, rules.clone());
             }
-            NodeRules::Supervisor(rules) => index_children(tree, &rules.members, children),
+            NodeRules::Supervisor(rules) => {
+                let node = tree.find(rules.name.as_str()).unwrap();
+                restarts.insert(node, rules.restart);
+                index_members(tree, &rules.members, children, restarts);
+            }
         }
     }
 }

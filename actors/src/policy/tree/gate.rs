@@ -12,6 +12,7 @@ impl Tree {
             return;
         }
         self.become_ready_if_settled(id);
+        self.let_members_begin(id);
         for index in 0..self.node(id).outgoing.len() {
             let gate = self.node(id).outgoing[index];
             let met = self.node(id).meets(gate.need);
@@ -23,6 +24,27 @@ impl Tree {
         self.tell_supervisor(id);
         if self.is_free(id) {
             self.candidates.push_back(id);
+        }
+    }
+
+    /// The members of a supervisor are looked at only when it begins or no longer runs, not whenever one of them changes it.
+    fn let_members_begin(&mut self, id: NodeId) {
+        let node = self.node_mut(id);
+        let is_up = node.is_up();
+        let Some(supervisor) = node.supervisor_mut() else {
+            return;
+        };
+        if std::mem::replace(&mut supervisor.has_begun, is_up) == is_up {
+            return;
+        }
+        for position in 0..supervisor.members.len() {
+            let member = self
+                .node(id)
+                .supervisor()
+                .map(|supervisor| supervisor.members[position]);
+            if let Some(member) = member {
+                self.turn_gate(member, Need::Begun, is_up);
+            }
         }
     }
 

@@ -326,11 +326,13 @@ impl Tree {
             .map(|(place, wave)| Node::new(place, *wave))
             .collect();
         for gate in &arrangement.gates {
-            nodes[gate.from.index()].outgoing.push(node::Gate {
-                to: gate.to,
-                need: gate.need,
-                met: false,
-            });
+            if gate.need != order::Need::Begun {
+                nodes[gate.from.index()].outgoing.push(node::Gate {
+                    to: gate.to,
+                    need: gate.need,
+                    met: false,
+                });
+            }
             nodes[gate.to.index()].incoming.push((gate.from, gate.need));
             nodes[gate.to.index()].unmet += 1;
             nodes[gate.to.index()].held_up |= gate.need == order::Need::Passed;

@@ -25,6 +25,7 @@ pub(super) struct Node {
     pub(super) restart: Restart,
     pub(super) governor: Governor,
     pub(super) significant: bool,
+    /// Those to its members left out.
     pub(super) outgoing: Vec<Gate>,
     pub(super) incoming: Vec<(NodeId, Need)>,
     /// How many gates into it are not met.
@@ -166,6 +167,8 @@ pub(super) struct SupervisorBody {
     pub(super) on_limit: OnLimit,
     pub(super) auto_shutdown: AutoShutdown,
     pub(super) members: Vec<NodeId>,
+    /// Whether its members may begin, as they were last told.
+    pub(super) has_begun: bool,
     pub(super) stamps: Stamps,
     /// How many members hold up who comes after this supervisor.
     pub(super) unsettled: usize,
@@ -212,6 +215,7 @@ impl Node {
                     on_limit: rules.on_limit,
                     auto_shutdown: rules.auto_shutdown,
                     members: place.members.clone(),
+                    has_begun: false,
                     stamps: Stamps::default(),
                     unsettled: place.members.len(),
                     regroup: None,
