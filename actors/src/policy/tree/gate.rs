@@ -1,5 +1,6 @@
 //! Who may start: gates, looked at when the node they lead out of has changed.
 
+use crate::policy::order::Need;
 use crate::policy::spec::NodeId;
 use crate::policy::tree::Tree;
 use crate::policy::tree::node::{Life, Phase};
@@ -11,12 +12,13 @@ impl Tree {
             return;
         }
         self.become_ready_if_settled(id);
+        self.let_members_begin(id);
         for index in 0..self.node(id).outgoing.len() {
             let gate = self.node(id).outgoing[index];
             let met = self.node(id).meets(gate.need);
             if met != gate.met {
                 self.node_mut(id).outgoing[index].met = met;
-                self.turn_gate(gate.to, met);
+                self.turn_gate(gate.to, gate.need, met);
             }
         }
         self.tell_supervisor(id);
@@ -25,7 +27,35 @@ impl Tree {
         }
     }
 
-    fn turn_gate(&mut self, to: NodeId, met: bool) {
+    /// The members of a supervisor are looked at only when it begins or no longer runs, not whenever one of them changes it.
+    fn let_members_begin(&mut self, id: NodeId) {
+        let node = self.node_mut(id);
+        let is_up = node.is_up();
+        let Some(supervisor) = node.supervisor_mut() else {
+            return;
+        };
+        if std::mem::replace(&mut supervisor.has_begun, is_up) == is_up {
+            return;
+        }
+        for position in 0..supervisor.members.len() {
+            let member = self
+                .node(id)
+                .supervisor()
+                .map(|supervisor| supervisor.members[position]);
+            if let Some(member) = member {
+                self.turn_gate(member, Need::Begun, is_up);
+            }
+        }
+    }
+
+    fn turn_gate(&mut self, to: NodeId, need: Need, met: bool) {
+        let node = self.node_mut(to);
+        if need == Need::Passed {
+            node.held_up = !met;
+            if matches!(node.life, Life::Down(_)) {
+                self.dirty.push_back(to);
+            }
+        }
         let node = self.node_mut(to);
         if met {
             node.unmet -= 1;

@@ -326,13 +326,16 @@ impl Tree {
             .map(|(place, wave)| Node::new(place, *wave))
             .collect();
         for gate in &arrangement.gates {
-            nodes[gate.from.index()].outgoing.push(node::Gate {
-                to: gate.to,
-                need: gate.need,
-                met: false,
-            });
+            if gate.need != order::Need::Begun {
+                nodes[gate.from.index()].outgoing.push(node::Gate {
+                    to: gate.to,
+                    need: gate.need,
+                    met: false,
+                });
+            }
             nodes[gate.to.index()].incoming.push((gate.from, gate.need));
             nodes[gate.to.index()].unmet += 1;
+            nodes[gate.to.index()].held_up |= gate.need == order::Need::Passed;
         }
         let names = (0..)
             .map(NodeId)
@@ -414,6 +417,9 @@ impl Tree {
 
     fn due(&mut self, timer: Timer) {
         if timer.node == NodeId::ROOT && self.root_timer_is_due(timer.key) {
+            return;
+        }
+        if self.nodes.get(timer.node.index()).is_none() {
             return;
         }
         match (self.node(timer.node).life, &self.node(timer.node).body) {

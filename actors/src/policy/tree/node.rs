@@ -25,10 +25,13 @@ pub(super) struct Node {
     pub(super) restart: Restart,
     pub(super) governor: Governor,
     pub(super) significant: bool,
+    /// Those to its members left out.
     pub(super) outgoing: Vec<Gate>,
     pub(super) incoming: Vec<(NodeId, Need)>,
     /// How many gates into it are not met.
     pub(super) unmet: u32,
+    /// Whether the member listed before it holds it up.
+    pub(super) held_up: bool,
     pub(super) wanted: Wanted,
     pub(super) life: Life,
     /// The plan that stops it, or is going to.
@@ -164,6 +167,8 @@ pub(super) struct SupervisorBody {
     pub(super) on_limit: OnLimit,
     pub(super) auto_shutdown: AutoShutdown,
     pub(super) members: Vec<NodeId>,
+    /// Whether its members may begin, as they were last told.
+    pub(super) has_begun: bool,
     pub(super) stamps: Stamps,
     /// How many members hold up who comes after this supervisor.
     pub(super) unsettled: usize,
@@ -210,6 +215,7 @@ impl Node {
                     on_limit: rules.on_limit,
                     auto_shutdown: rules.auto_shutdown,
                     members: place.members.clone(),
+                    has_begun: false,
                     stamps: Stamps::default(),
                     unsettled: place.members.len(),
                     regroup: None,
@@ -234,6 +240,7 @@ impl Node {
             outgoing: Vec::new(),
             incoming: Vec::new(),
             unmet: 0,
+            held_up: false,
             wanted: Wanted::Down,
             life: Life::Down(Why::NotAsked),
             plan: None,
@@ -260,6 +267,7 @@ impl Node {
             outgoing: Vec::new(),
             incoming: Vec::new(),
             unmet: 0,
+            held_up: false,
             wanted: Wanted::Up,
             life: Life::Down(Why::NotAsked),
             plan: None,
@@ -339,7 +347,8 @@ impl Node {
     pub(super) fn meets(&self, need: Need) -> bool {
         match need {
             Need::Begun => self.is_up(),
-            Need::Passed => self.passes_now(),
+            // What does not run holds nobody up by itself, and lets through only what may pass the one before it.
+            Need::Passed => self.passes_now() && (self.is_up() || !self.held_up),
             Need::Condition(condition) => self.satisfies(condition),
         }
     }

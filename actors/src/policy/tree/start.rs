@@ -101,7 +101,7 @@ impl Tree {
         }
     }
 
-    fn start_if_down(&mut self, id: NodeId) {
+    pub(super) fn start_if_down(&mut self, id: NodeId) {
         let parent = self.node(id).parent;
         if id == NodeId::ROOT || !self.node(parent).is_up() {
             return; // Its supervisor starts it when it begins itself.

@@ -189,8 +189,11 @@ impl Tree {
     pub fn state(&self, id: NodeId) -> State {
         let node = self.node(id);
         match node.life {
+            // It starts together with its supervisor, if that does.
             Life::Down(Why::NotAsked | Why::Grouped)
-                if node.wanted == Wanted::Up && self.may_start() =>
+                if node.wanted == Wanted::Up
+                    && self.may_start()
+                    && self.is_awaited(node.parent) =>
             {
                 State::Pending
             }
@@ -218,6 +221,21 @@ impl Tree {
                 ..
             } => State::Stopping,
         }
+    }
+
+    /// Whether a supervisor does not run and is going to, as far as is known.
+    fn is_awaited(&self, supervisor: NodeId) -> bool {
+        supervisor != NodeId::ROOT
+            && match self.state(supervisor) {
+                State::Pending | State::Backoff | State::Stopping => true,
+                State::Starting
+                | State::Running
+                | State::Ready
+                | State::Stopped
+                | State::Completed
+                | State::Failed
+                | State::Lost => false,
+            }
     }
 
     /// What is to be said of a node.

@@ -32,8 +32,8 @@ pub(super) struct Plan {
 /// What follows when all of a plan is down.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
-    /// The group restart with this key may start its group.
-    Regroup { supervisor: NodeId, key: u64 },
+    /// The group restart of this supervisor may start its group.
+    Regroup { supervisor: NodeId },
     /// This supervisor has ended.
     End {
         supervisor: NodeId,
@@ -196,8 +196,8 @@ impl Tree {
     pub(super) fn leave_plan(&mut self, child: NodeId, plan: PlanId, was_asked: bool) {
         let why = match self.plans.get(&plan).map(|plan| &plan.then) {
             Some(Then::Regroup { .. } | Then::Restart { .. }) => None,
-            Some(Then::End { .. }) => Some(Why::Grouped),
-            Some(Then::Rest { .. } | Then::Finish) | None => Some(Why::Stopped),
+            Some(Then::End { .. } | Then::Rest { .. }) => Some(Why::Grouped),
+            Some(Then::Finish) | None => Some(Why::Stopped),
         };
         let node = self.node(child);
         let life = match (why, node.wanted, node.restart) {
@@ -213,8 +213,23 @@ impl Tree {
             let name = self.node(child).name.clone();
             self.announce(Fact::Stopped { child: name });
         }
+        if self.is_at_rest_by(plan) {
+            self.start_if_wanted(child);
+        }
         if was_asked {
             self.one_less(plan);
+        }
+    }
+
+    fn is_at_rest_by(&self, plan: PlanId) -> bool {
+        let then = self.plans.get(&plan).map(|plan| &plan.then);
+        matches!(then, Some(Then::Rest { .. }))
+    }
+
+    /// The operator's last word counts: what was asked for again while it was being stopped starts when it is down.
+    fn start_if_wanted(&mut self, id: NodeId) {
+        if self.node(id).wanted == Wanted::Up && self.may_start() {
+            self.start_if_down(id);
         }
     }
 
@@ -225,8 +240,8 @@ impl Tree {
 
     fn go_on(&mut self, id: PlanId, then: Then) {
         match then {
-            Then::Regroup { supervisor, key } => {
-                if let Some(regroup) = self.regroup_mut(supervisor, key) {
+            Then::Regroup { supervisor } => {
+                if let Some(regroup) = self.regroup_by(supervisor, id) {
                     regroup.is_down = true;
                     self.regroup_if_possible(supervisor);
                 }
@@ -250,7 +265,8 @@ impl Tree {
             Then::Rest { supervisors } => {
                 for supervisor in supervisors {
                     if self.owns(id, supervisor) {
-                        self.close(supervisor, Why::Stopped);
+                        self.close(supervisor, Why::Grouped);
+                        self.start_if_wanted(supervisor);
                     }
                 }
             }
@@ -265,15 +281,35 @@ impl Tree {
     }
 
     fn restart_now(&mut self, plan: PlanId, id: NodeId) {
-        if self.node(id).wanted == Wanted::Down || !self.may_start() {
-            return;
-        }
         if self.owns(plan, id) {
             self.close(id, Why::Grouped);
         }
+        if self.node(id).wanted == Wanted::Down || !self.may_start() {
+            return;
+        }
         let parent = self.node(id).parent;
-        if self.node(id).live_run().is_none() && self.node(parent).is_up() {
+        let can_begin = match self.node(id).life {
+            Life::Live { .. } | Life::Down(Why::Deleted) => false,
+            Life::Down(_) | Life::Pending(_) | Life::Held | Life::Backoff { .. } => true,
+        };
+        if can_begin && self.node(parent).is_up() {
             self.begin(id, Origin::Operator);
+        }
+    }
+
+    /// Whether an operator's wish may take a supervisor and all below it into a plan of its own. Not from a plan that stops
+    /// more than that: it waits for all of it, and heeds what is wanted when it is down.
+    fn may_take(&self, id: NodeId) -> bool {
+        let owner = self.node(id).supervisor().and_then(|body| body.owner);
+        let then = owner
+            .and_then(|plan| self.plans.get(&plan))
+            .map(|plan| &plan.then);
+        match then {
+            Some(Then::End { supervisor, .. }) => *supervisor == id,
+            Some(
+                Then::Regroup { .. } | Then::Restart { .. } | Then::Rest { .. } | Then::Finish,
+            ) => false,
+            None => true,
         }
     }
 
@@ -535,19 +571,17 @@ impl Tree {
                 (Life::Held | Life::Down(_), _) => {}
             }
         }
-        self.carry_out(
-            plan,
-            live,
-            Then::Regroup {
-                supervisor,
-                key: regroup.key,
-            },
-        );
+        self.carry_out(plan, live, Then::Regroup { supervisor });
     }
 
-    fn regroup_mut(&mut self, supervisor: NodeId, key: u64) -> Option<&mut super::node::Regroup> {
+    /// The group restart that this plan prepares; none if a later plan has taken it over.
+    fn regroup_by(
+        &mut self,
+        supervisor: NodeId,
+        plan: PlanId,
+    ) -> Option<&mut super::node::Regroup> {
         let body = self.node_mut(supervisor).supervisor_mut()?;
-        body.regroup.as_mut().filter(|regroup| regroup.key == key)
+        body.regroup.as_mut().filter(|regroup| regroup.plan == plan)
     }
 
     pub(super) fn regroup_due(&mut self, supervisor: NodeId) {
@@ -625,7 +659,7 @@ impl Tree {
                 (Life::Live { .. }, Body::Child(_)) if self.node(id).plan.is_none() => {
                     live.push(id)
                 }
-                (Life::Live { .. }, Body::Supervisor(_)) => {
+                (Life::Live { .. }, Body::Supervisor(_)) if self.may_take(id) => {
                     supervisors.push(id);
                     live.extend(self.fold(id, plan));
                 }
@@ -730,16 +764,27 @@ impl Tree {
         let nodes: Vec<NodeId> = nodes
             .iter()
             .copied()
-            .filter(|id| *id != NodeId::ROOT)
+            .filter(|id| *id != NodeId::ROOT && self.node(*id).life != Life::Down(Why::Deleted))
             .collect();
         let plan = self.fresh_plan();
         let mut live = Vec::new();
         for id in &nodes {
             self.want_up(*id);
             match (self.node(*id).life, &self.node(*id).body) {
-                (Life::Live { .. }, Body::Child(_)) => live.push(*id),
-                (Life::Live { .. }, Body::Supervisor(_)) => live.extend(self.fold(*id, plan)),
-                (Life::Down(_) | Life::Pending(_) | Life::Held | Life::Backoff { .. }, _) => {}
+                (Life::Live { .. }, Body::Child(_)) if self.node(*id).plan.is_none() => {
+                    live.push(*id)
+                }
+                (Life::Live { .. }, Body::Supervisor(_)) if self.may_take(*id) => {
+                    live.extend(self.fold(*id, plan))
+                }
+                (
+                    Life::Live { .. }
+                    | Life::Down(_)
+                    | Life::Pending(_)
+                    | Life::Held
+                    | Life::Backoff { .. },
+                    _,
+                ) => {}
             }
         }
         live.sort_unstable();
