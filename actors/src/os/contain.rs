@@ -91,8 +91,7 @@ fn find_member(
 }
 
 fn session(pid: i32) -> Option<i32> {
-    let session = rustix::process::getsid(Some(Pid::from_raw(pid)?)).ok()?;
-    Some(session.as_raw_nonzero().get())
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit(')').next()?.split(' ').nth(4)?.parse().ok()
 }
 
 /// Every process that can be seen; none without `/proc`.
