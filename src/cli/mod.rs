@@ -117,10 +117,9 @@ impl Error {
         match self {
             Self::Manifest(_) | Self::Settings(_) => exit_code::INVALID_CONFIGURATION,
             Self::NoSuchHelp { .. } => exit_code::USAGE,
-            Self::NoDirectory(_)
-            | Self::Output(_)
-            | Self::Toml(_)
-            | Self::Json(_) => exit_code::FAILED,
+            Self::NoDirectory(_) | Self::Output(_) | Self::Toml(_) | Self::Json(_) => {
+                exit_code::FAILED
+            }
             Self::Foreground(error) => error.exit_code(),
         }
     }

@@ -91,7 +91,14 @@ fn find_member(
 }
 
 fn session(pid: i32) -> Option<i32> {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit(')').next()?.split(' ').nth(4)?.parse().ok()
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()?
+        .rsplit(')')
+        .next()?
+        .split(' ')
+        .nth(4)?
+        .parse()
+        .ok()
 }
 
 /// Every process that can be seen; none without `/proc`.
