@@ -343,18 +343,12 @@ impl Progress {
                 delay,
                 unstable,
             } => {
-                let runs = if *unstable == 1 {
-                    "after an unstable run"
-                } else {
-                    "after unstable runs in a row:"
-                };
-                let count = if *unstable == 1 {
-                    String::new()
-                } else {
-                    format!(" {unstable}")
+                let runs = match unstable {
+                    1 => "1 unstable run".to_owned(),
+                    count => format!("{count} unstable runs in a row"),
                 };
                 settled(format!(
-                    "{child}: restarting in {} {runs}{count}",
+                    "{child}: restarting in {} ({runs})",
                     seconds(*delay)
                 ))
             }
