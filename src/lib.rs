@@ -1,1 +1,9 @@
-//! The application around `kimi-actors`.
+//! The application around `kimi-actors`: command line, manifests and settings.
+
+pub mod cli;
+pub mod document;
+pub mod exit_code;
+pub mod manifest;
+pub mod quantity;
+pub mod settings;
+pub mod words;

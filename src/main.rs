@@ -1,3 +1,7 @@
 //! The `kimi-shell` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kimi_shell::cli::main()
+}

@@ -3,6 +3,23 @@
 //! [`Os`] is the seam. Actors know nothing beyond it; [`RealOs`] is the kernel, `testing::FakeOs` a scripted one. A later
 //! keeper process that owns the children while the runtime is replaced fits behind the same seam.
 
+pub mod clock;
+mod clone;
+mod contain;
+pub mod force_exit;
+mod kernel;
+pub mod limits;
+pub mod output;
+mod real;
+mod reap;
+pub mod signals;
+mod spawn;
+mod table;
+pub mod terminal;
+mod thread;
+mod validate;
+mod watch;
+
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +29,9 @@ use std::time::Duration;
 use crate::policy::exit::{Exit, StartFailure};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, CommandSpec, RunId};
+
+pub use real::{RealOs, RealOsError, RealOsOptions};
+pub use validate::resolve;
 
 /// What starts processes and owns them until they are gone.
 pub trait Os: Send + Sync + 'static {
@@ -166,6 +186,30 @@ pub struct Kept {
     pub tail: Vec<u8>,
     /// How many were written in all.
     pub bytes_total: u64,
+}
+
+impl Kept {
+    /// How many bytes are here.
+    pub fn bytes_kept(&self) -> u64 {
+        let len = |part: &Vec<u8>| u64::try_from(part.len()).unwrap_or(u64::MAX);
+        len(&self.head).saturating_add(len(&self.tail))
+    }
+
+    /// Whether bytes between the head and the tail were dropped.
+    pub fn truncated(&self) -> bool {
+        self.bytes_kept() < self.bytes_total
+    }
+
+    /// The head and the tail, with a line between them that says how much was dropped; nothing dropped, no such line.
+    pub fn to_bytes_marked(&self) -> Vec<u8> {
+        let dropped = self.bytes_total.saturating_sub(self.bytes_kept());
+        let mark = if dropped == 0 {
+            String::new()
+        } else {
+            format!("\n[... {dropped} bytes dropped ...]\n")
+        };
+        [self.head.as_slice(), mark.as_bytes(), &self.tail].concat()
+    }
 }
 
 /// Why reading a run's output ended.

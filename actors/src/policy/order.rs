@@ -6,10 +6,12 @@
 //! Ordering is global. A supervisor's list and every `depends_on` are edges of one graph, over two vertices a node: that it
 //! begins, and that it is ready. So a list that contradicts a dependency is a cycle like any other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use crate::policy::spec::{
-    ChildName, Condition, NodeId, NodeRules, Order, SupervisorRules, TreeRules,
+    ChildName, ChildRules, Condition, NodeId, NodeRules, Order, StopSpec, SupervisorRules,
+    TreeRules,
 };
 
 /// Supervisors may stand in each other this deep.
@@ -81,7 +83,7 @@ pub struct Place<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Rules<'a> {
     /// Of a child.
-    Child(&'a crate::policy::spec::ChildRules),
+    Child(&'a ChildRules),
     /// Of a supervisor.
     Supervisor(&'a SupervisorRules),
 }
@@ -133,6 +135,27 @@ pub fn arrange(rules: &TreeRules) -> Result<Arrangement<'_>, Vec<RuleError>> {
         gates,
         waves,
     })
+}
+
+impl Arrangement<'_> {
+    /// How long a shutdown takes if every child uses up the stop timeout that was set for it by hand: the waves stop one
+    /// after another, so each counts with its longest. None if no timeout was set by hand.
+    pub fn explicit_stop_chain(&self) -> Option<Duration> {
+        let mut longest: BTreeMap<u32, Duration> = BTreeMap::new();
+        for (place, wave) in self.places.iter().zip(&self.waves) {
+            if let Rules::Child(ChildRules {
+                stop: StopSpec {
+                    grace: Some(grace), ..
+                },
+                ..
+            }) = place.rules
+            {
+                let of_wave = longest.entry(*wave).or_default();
+                *of_wave = (*grace).max(*of_wave);
+            }
+        }
+        (!longest.is_empty()).then(|| longest.values().sum())
+    }
 }
 
 fn lay_flat<'a>(root: &'a SupervisorRules, errors: &mut Vec<RuleError>) -> Vec<Place<'a>> {
@@ -317,7 +340,8 @@ fn find_cycle(places: &[Place<'_>], moments: &Moments, missing: &[usize]) -> Vec
     let mut vertex = (0..missing.len())
         .find(stuck)
         .expect("a graph that cannot be ordered has a vertex that waits");
-    while seen_at.insert(vertex, walk.len()).is_none() {
+    while !seen_at.contains_key(&vertex) {
+        seen_at.insert(vertex, walk.len());
         walk.push(vertex);
         vertex = *moments.predecessors[vertex]
             .iter()
@@ -340,7 +364,7 @@ fn find_cycle(places: &[Place<'_>], moments: &Moments, missing: &[usize]) -> Vec
 mod tests {
     use super::*;
     use crate::policy::restart::Strategy;
-    use crate::policy::spec::{ChildRules, Dependency};
+    use crate::policy::spec::Dependency;
 
     fn name(text: &str) -> ChildName {
         ChildName::new(text).unwrap()

@@ -1,1 +1,237 @@
-//! To be filled.
+//! The machine of one run: from the order to start to its end.
+//!
+//! ```mermaid
+//! stateDiagram-v2
+//!     [*] --> Starting
+//!     Starting --> Running: started
+//!     Starting --> StopPending: stop
+//!     StopPending --> Stopping: started
+//!     Running --> Stopping: stop, timed out
+//!     Stopping --> Killing: grace over, kill
+//!     Starting --> Killing: kill
+//!     Running --> Killing: kill
+//!     StopPending --> Killing: grace over, kill
+//!     Running --> Ended: exited
+//!     Stopping --> Ended: exited
+//!     Killing --> Ended: exited
+//! ```
+
+use std::time::Duration;
+
+use crate::policy::signal::Signal;
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Run {
+    /// Ordered; no news yet.
+    #[default]
+    Starting,
+    /// Asked to stop before it was heard to have started.
+    StopPending,
+    /// Its process executes the program.
+    Running,
+    /// Asked to stop.
+    Stopping,
+    /// Killed; its end is awaited.
+    Killing,
+    /// Over.
+    Ended,
+}
+
+/// The rules of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunRules {
+    /// What it is asked to stop with.
+    pub signal: Signal,
+    /// How long a run that timed out may take to stop.
+    pub grace: Duration,
+    /// How long it may run; none: for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// What happened to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Its process executes the program.
+    Started,
+    /// It is to stop within this grace.
+    StopRequested {
+        /// How long it may take.
+        grace: Duration,
+    },
+    /// It is to be killed.
+    KillRequested,
+    /// The grace is over.
+    GraceElapsed,
+    /// It ran as long as it may.
+    TimedOut,
+    /// It ended, or did not start.
+    Ended,
+}
+
+/// What must be done to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this signal.
+    Signal(Signal),
+    /// Kill it.
+    Kill,
+    /// Feed [`Event::GraceElapsed`] after this long.
+    WakeAfterGrace(Duration),
+    /// Feed [`Event::TimedOut`] after this long.
+    WakeAfterTimeout(Duration),
+}
+
+impl Run {
+    /// Moves the run on by one event. Pure: same input, same answer.
+    #[must_use]
+    pub fn next(self, event: Event, rules: &RunRules) -> (Self, Vec<Effect>) {
+        match (self, event) {
+            (Self::Starting, Event::Started) => {
+                (Self::Running, rules.timeout.map(Effect::WakeAfterTimeout).into_iter().collect())
+            }
+            // Nothing can be asked of a process that may not exist; its grace counts from now all the same.
+            (Self::Starting, Event::StopRequested { grace }) => (Self::StopPending, vec![Effect::WakeAfterGrace(grace)]),
+            (Self::StopPending, Event::Started) => (Self::Stopping, ask(rules)),
+            (Self::Running, Event::StopRequested { grace }) => (Self::Stopping, ask_within(rules, grace)),
+            (Self::Running, Event::TimedOut) => (Self::Stopping, ask_within(rules, rules.grace)),
+            (Self::StopPending | Self::Stopping, Event::GraceElapsed)
+            | (Self::Starting | Self::StopPending | Self::Running | Self::Stopping, Event::KillRequested) => {
+                (Self::Killing, vec![Effect::Kill])
+            }
+            (_, Event::Ended) => (Self::Ended, Vec::new()),
+            // A shorter grace than the one that runs: a shutdown is shorter of time than the stop before it.
+            (Self::StopPending | Self::Stopping, Event::StopRequested { grace }) => (self, vec![Effect::WakeAfterGrace(grace)]),
+            // Told twice.
+            (Self::Running | Self::Stopping, Event::Started)
+            // The kill was ordered while the spawn was under way; whoever owns the process kills it as it comes to be.
+            | (Self::Killing, Event::Started)
+            // Already on the way out.
+            | (Self::Stopping | Self::StopPending | Self::Killing, Event::TimedOut)
+            | (Self::Killing, Event::StopRequested { .. } | Event::KillRequested | Event::GraceElapsed)
+            // Timers of a stop that was never asked for do not exist; one of a run that has not started cannot be due.
+            | (Self::Starting | Self::Running, Event::GraceElapsed)
+            | (Self::Starting, Event::TimedOut)
+            // Over is over.
+            | (
+                Self::Ended,
+                Event::Started
+                | Event::StopRequested { .. }
+                | Event::KillRequested
+                | Event::GraceElapsed
+                | Event::TimedOut,
+            ) => (self, Vec::new()),
+        }
+    }
+}
+
+/// A stopped process takes no signal but the kill until it continues, so CONT follows.
+fn ask(rules: &RunRules) -> Vec<Effect> {
+    vec![Effect::Signal(rules.signal), Effect::Signal(Signal::CONT)]
+}
+
+fn ask_within(rules: &RunRules, grace: Duration) -> Vec<Effect> {
+    let mut effects = ask(rules);
+    effects.push(Effect::WakeAfterGrace(grace));
+    effects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(5);
+    const RULES: RunRules = RunRules {
+        signal: Signal::INT,
+        grace: Duration::from_millis(500),
+        timeout: Some(GRACE),
+    };
+
+    fn live(events: &[Event]) -> (Run, Vec<Effect>) {
+        let step = |(run, mut all): (Run, Vec<Effect>), event: &Event| {
+            let (run, effects) = run.next(*event, &RULES);
+            all.extend(effects);
+            (run, all)
+        };
+        events.iter().fold((Run::Starting, Vec::new()), step)
+    }
+
+    const ASKED: [Effect; 2] = [Effect::Signal(Signal::INT), Effect::Signal(Signal::CONT)];
+
+    #[test]
+    fn a_run_is_asked_then_killed_after_its_grace() {
+        let (run, effects) = live(&[
+            Event::Started,
+            Event::StopRequested { grace: GRACE },
+            Event::GraceElapsed,
+        ]);
+        assert_eq!(run, Run::Killing);
+        let expected = [
+            Effect::WakeAfterTimeout(GRACE),
+            ASKED[0],
+            ASKED[1],
+            Effect::WakeAfterGrace(GRACE),
+            Effect::Kill,
+        ];
+        assert_eq!(effects, expected);
+    }
+
+    #[test]
+    fn a_run_asked_to_stop_while_it_starts_is_asked_once_it_has_started() {
+        let (run, effects) = live(&[Event::StopRequested { grace: GRACE }, Event::Started]);
+        assert_eq!(run, Run::Stopping);
+        assert_eq!(effects, [Effect::WakeAfterGrace(GRACE), ASKED[0], ASKED[1]]);
+    }
+
+    #[test]
+    fn a_run_that_hangs_in_its_start_is_killed_when_its_grace_is_over() {
+        let (run, effects) = live(&[Event::StopRequested { grace: GRACE }, Event::GraceElapsed]);
+        assert_eq!(
+            (run, effects),
+            (
+                Run::Killing,
+                vec![Effect::WakeAfterGrace(GRACE), Effect::Kill]
+            )
+        );
+    }
+
+    #[test]
+    fn a_run_that_times_out_is_asked_with_its_own_grace() {
+        let (run, effects) = live(&[Event::Started, Event::TimedOut]);
+        assert_eq!(run, Run::Stopping);
+        assert_eq!(effects.last(), Some(&Effect::WakeAfterGrace(RULES.grace)));
+    }
+
+    #[test]
+    fn nothing_is_done_to_a_run_that_is_over() {
+        let events = [
+            Event::Started,
+            Event::StopRequested { grace: GRACE },
+            Event::KillRequested,
+            Event::GraceElapsed,
+            Event::TimedOut,
+            Event::Ended,
+        ];
+        for event in events {
+            assert_eq!(Run::Ended.next(event, &RULES), (Run::Ended, Vec::new()));
+        }
+    }
+
+    #[test]
+    fn a_killed_run_is_killed_once() {
+        let (run, effects) = live(&[
+            Event::Started,
+            Event::KillRequested,
+            Event::KillRequested,
+            Event::GraceElapsed,
+        ]);
+        assert_eq!(run, Run::Killing);
+        assert_eq!(
+            effects
+                .iter()
+                .filter(|effect| **effect == Effect::Kill)
+                .count(),
+            1
+        );
+    }
+}

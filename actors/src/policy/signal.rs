@@ -93,8 +93,8 @@ impl FromStr for Signal {
             Some("") => Some(REALTIME_MIN),
             Some(offset) => offset
                 .strip_prefix('+')
-                .and_then(|n| n.parse::<i32>().ok())
-                .and_then(|n| n.checked_add(REALTIME_MIN)),
+                .and_then(|n| n.parse::<u8>().ok())
+                .map(|n| i32::from(n) + REALTIME_MIN),
             None => match NAMES
                 .iter()
                 .position(|known| !known.is_empty() && *known == name)

@@ -259,7 +259,7 @@ pub enum Effect {
 pub struct Finish {
     /// Why.
     pub reason: ShutdownReason,
-    /// Whether what still ran was killed.
+    /// Whether force was asked for.
     pub forced: bool,
     /// The children that had failed, or that could not start because of one that had, when the end began.
     pub failed: Vec<ChildName>,
@@ -444,7 +444,7 @@ impl Tree {
         }
         let is_kill = matches!(&self.phase, Phase::ShuttingDown(ending) if ending.kill_key == key);
         if is_kill {
-            self.force();
+            self.kill_everything();
         }
         is_kill
     }

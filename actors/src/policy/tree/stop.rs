@@ -12,7 +12,6 @@ use crate::policy::event::{Fact, ShutdownReason, SupervisorEnd};
 use crate::policy::order::Need;
 use crate::policy::restart::Restart;
 use crate::policy::spec::{Dialect, Lifetime, NodeId};
-use crate::policy::time::Moment;
 use crate::policy::tree::node::{Body, Life, Origin, Phase, Wait, Wanted, Why};
 use crate::policy::tree::{Effect, Ending, Finish, Phase as TreePhase, Reach, ShutdownMode, Tree};
 
@@ -850,16 +849,21 @@ impl Tree {
         self.carry_out(plan, live, Then::Finish);
     }
 
+    fn force(&mut self) {
+        let TreePhase::ShuttingDown(ending) = &mut self.phase else {
+            return;
+        };
+        if !std::mem::replace(&mut ending.forced, true) {
+            self.kill_everything();
+        }
+    }
+
     /// Kills everything that still runs.
-    pub(super) fn force(&mut self) {
+    pub(super) fn kill_everything(&mut self) {
         let TreePhase::ShuttingDown(ending) = &mut self.phase else {
             return;
         };
         let plan = ending.plan;
-        if std::mem::replace(&mut ending.forced, true) {
-            return;
-        }
-        ending.kill_by = Some(Moment::ZERO);
         self.announce(Fact::ShutdownForced);
         for index in 0..self.nodes.len() {
             let id = NodeId(u32::try_from(index).expect("a tree has fewer than 2^32 nodes"));

@@ -1,0 +1,161 @@
+//! What an embedder puts into a tree: children and supervisors.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::os::Output;
+use crate::policy::exit::SuccessCodes;
+use crate::policy::intensity::Intensity;
+use crate::policy::restart::{Restart, Strategy};
+use crate::policy::signal::Signal;
+use crate::policy::spec::{
+    ChildName, ChildRules, CommandSpec, Condition, Dependency, Governor, InvalidName, Kind, NodeRules, OnLimit,
+    SupervisorRules,
+};
+use crate::tree::task::{TaskBody, TaskContext, TaskError};
+use crate::work::Work;
+
+/// A child: a program or an async task, and the rules for it.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Child {
+    pub(crate) rules: ChildRules,
+    pub(crate) work: Work,
+    pub(crate) output: Option<Output>,
+}
+
+impl Child {
+    /// A service that executes a program: always restarted, by the standard governor.
+    pub fn command(name: &str, command: CommandSpec) -> Result<Self, InvalidName> {
+        let rules = ChildRules::service(ChildName::new(name)?);
+        Ok(Self { rules, work: Work::Command(Arc::new(command)), output: None })
+    }
+
+    /// A service that is an async task of this program: `body` makes the future of each run.
+    ///
+    /// `Ok` is a success, `Err` a failure (code 1), a panic a failure (code 101). When [`TaskContext::stopped`] completes the
+    /// task should end; after its grace it is aborted at its next await. Runs on the runtime that the tree runs on.
+    pub fn task<F, Fut>(name: &str, body: F) -> Result<Self, InvalidName>
+    where
+        F: Fn(TaskContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), TaskError>> + Send + 'static,
+    {
+        let rules = ChildRules::service(ChildName::new(name)?);
+        Ok(Self { rules, work: Work::Task(TaskBody::new(body)), output: None })
+    }
+
+    /// Makes it a job that runs once: never restarted, and it satisfies those who wait for it by succeeding.
+    pub fn once(mut self) -> Self {
+        self.rules.kind = Kind::Task;
+        self.rules.restart = Restart::Never;
+        self
+    }
+
+    /// Whether it restarts.
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.rules.restart = restart;
+        self
+    }
+
+    /// How often it restarts, and when.
+    pub fn governor(mut self, governor: Governor) -> Self {
+        self.rules.governor = governor;
+        self
+    }
+
+    /// What happens when it restarted too often.
+    pub fn on_limit(mut self, on_limit: OnLimit) -> Self {
+        self.rules.governor.on_limit = on_limit;
+        self
+    }
+
+    /// What it is asked to stop with, and how long it may take before it is killed.
+    pub fn stop(mut self, signal: Signal, grace: Duration) -> Self {
+        self.rules.stop.signal = signal;
+        self.rules.stop.grace = Some(grace);
+        self
+    }
+
+    /// Success besides code 0.
+    pub fn success(mut self, success: SuccessCodes) -> Self {
+        self.rules.success = success;
+        self
+    }
+
+    /// Its first start waits until this holds of that child or supervisor.
+    pub fn depends_on(mut self, on: &str, condition: Condition) -> Result<Self, InvalidName> {
+        self.rules.depends_on.push(Dependency { on: ChildName::new(on)?, condition });
+        Ok(self)
+    }
+
+    /// Where its output goes; by default where the builder says.
+    pub fn output(mut self, output: Output) -> Self {
+        self.output = Some(output);
+        self
+    }
+}
+
+/// A nested supervisor: members in start order, a strategy, an intensity.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Supervisor {
+    pub(crate) rules: SupervisorRules,
+    pub(crate) members: Vec<Member>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Member {
+    Child(Child),
+    Supervisor(Supervisor),
+}
+
+impl Supervisor {
+    /// A supervisor without members yet; always restarted itself.
+    pub fn new(name: &str, strategy: Strategy) -> Result<Self, InvalidName> {
+        let rules = SupervisorRules::new(ChildName::new(name)?, strategy, Vec::new());
+        Ok(Self { rules, members: Vec::new() })
+    }
+
+    /// Adds a child as its last member.
+    pub fn child(mut self, child: Child) -> Self {
+        self.members.push(Member::Child(child));
+        self
+    }
+
+    /// Adds a supervisor as its last member.
+    pub fn supervisor(mut self, supervisor: Self) -> Self {
+        self.members.push(Member::Supervisor(supervisor));
+        self
+    }
+
+    /// How many restarts of its members in which window are too many, and what happens then.
+    pub fn intensity(mut self, intensity: Intensity, on_limit: OnLimit) -> Self {
+        self.rules.intensity = Some(intensity);
+        self.rules.on_limit = on_limit;
+        self
+    }
+
+    /// Whether its own supervisor starts it again after it ended.
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.rules.restart = restart;
+        self
+    }
+}
+
+impl Member {
+    /// Splits what decisions need from what is executed.
+    pub(crate) fn split(self, jobs: &mut Vec<(ChildName, Work, Option<Output>)>) -> NodeRules {
+        match self {
+            Self::Child(child) => {
+                jobs.push((child.rules.name.clone(), child.work, child.output));
+                NodeRules::Child(child.rules)
+            }
+            Self::Supervisor(supervisor) => {
+                let mut rules = supervisor.rules;
+                rules.members = supervisor.members.into_iter().map(|member| member.split(jobs)).collect();
+                NodeRules::Supervisor(rules)
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The actor of one run. It lives as long as the run does, and its supervisor releases it.
+//!
+//! It never stops itself: a termination overtakes messages, so a report made right before would be read too late. It never
+//! waits either: what takes time comes back as a message.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use tracing::{debug, warn};
+
+use crate::os::{End, Job, News, Observer, Os, Output, Process, SpawnError};
+use crate::policy::run::{self, Run, RunRules};
+use crate::policy::spec::{ChildName, NodeId, RunId};
+use crate::tree::task::{self, TaskContext};
+use crate::work::Work;
+
+/// What a child actor is told.
+pub(crate) enum ChildMsg {
+    /// By the operating system, or by the task that it runs.
+    News(News),
+    /// Ask the run to stop within this grace.
+    Stop {
+        grace: std::time::Duration,
+    },
+    Kill,
+    GraceElapsed,
+    TimedOut,
+    #[cfg(feature = "testing")]
+    Panic,
+}
+
+/// What a child actor reports of its run.
+pub(crate) struct ChildReport {
+    pub(crate) child: NodeId,
+    pub(crate) run: RunId,
+    pub(crate) news: Reported,
+}
+
+pub(crate) enum Reported {
+    Started { pid: Option<u32> },
+    NotStarted(SpawnError),
+    Ended { end: Box<End>, timed_out: bool },
+}
+
+/// All that a run needs.
+pub(crate) struct RunOrder {
+    pub(crate) child: NodeId,
+    pub(crate) run: RunId,
+    pub(crate) name: ChildName,
+    pub(crate) work: Work,
+    pub(crate) output: Output,
+    pub(crate) rules: RunRules,
+    pub(crate) os: Arc<dyn Os>,
+    pub(crate) report_to: DerivedActorRef<ChildReport>,
+}
+
+pub(crate) struct Child;
+
+pub(crate) struct ChildState {
+    child: NodeId,
+    run: RunId,
+    rules: RunRules,
+    machine: Run,
+    timed_out: bool,
+    report_to: DerivedActorRef<ChildReport>,
+    /// Dropped with this state, however the actor ends: what is left of the run is killed then.
+    process: Box<dyn Process>,
+}
+
+/// Carries the news of a run to its actor.
+struct Messenger(ActorRef<ChildMsg>);
+
+impl Observer for Messenger {
+    fn tell(&self, news: News) {
+        if let Err(error) = self.0.cast(ChildMsg::News(news)) {
+            debug!(%error, "the actor of a run was gone before its news");
+        }
+    }
+}
+
+impl Actor for Child {
+    type Msg = ChildMsg;
+    type State = ChildState;
+    type Arguments = RunOrder;
+
+    /// Hands the run over and returns: this runs in the supervisor's own task.
+    async fn pre_start(&self, myself: ActorRef<ChildMsg>, order: RunOrder) -> Result<ChildState, ActorProcessingErr> {
+        let observer = Arc::new(Messenger(myself));
+        let process = match order.work {
+            Work::Command(command) => order.os.begin(Job {
+                run: order.run,
+                child: order.name,
+                command,
+                output: order.output,
+                observer,
+            }),
+            Work::Task(body) => task::begin(&body, TaskContext::new(order.name, order.run), observer),
+        };
+        Ok(ChildState {
+            child: order.child,
+            run: order.run,
+            rules: order.rules,
+            machine: Run::Starting,
+            timed_out: false,
+            report_to: order.report_to,
+            process,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ChildMsg>,
+        message: ChildMsg,
+        state: &mut ChildState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ChildMsg::News(News::Started { pid }) => {
+                state.report(Reported::Started { pid: (pid != 0).then_some(pid) });
+                state.feed(&myself, run::Event::Started);
+            }
+            ChildMsg::News(News::NotStarted(error)) => {
+                state.feed(&myself, run::Event::Ended);
+                state.report(Reported::NotStarted(error));
+            }
+            ChildMsg::News(News::Ended(end)) => {
+                state.feed(&myself, run::Event::Ended);
+                let timed_out = state.timed_out;
+                state.report(Reported::Ended { end, timed_out });
+            }
+            ChildMsg::Stop { grace } => state.feed(&myself, run::Event::StopRequested { grace }),
+            ChildMsg::Kill => state.feed(&myself, run::Event::KillRequested),
+            ChildMsg::GraceElapsed => state.feed(&myself, run::Event::GraceElapsed),
+            ChildMsg::TimedOut => {
+                state.timed_out |= state.machine == Run::Running;
+                state.feed(&myself, run::Event::TimedOut);
+            }
+            #[cfg(feature = "testing")]
+            ChildMsg::Panic => panic!("a fault was injected into the actor of run {}", state.run),
+        }
+        Ok(())
+    }
+}
+
+impl ChildState {
+    fn feed(&mut self, myself: &ActorRef<ChildMsg>, event: run::Event) {
+        let (machine, effects) = self.machine.next(event, &self.rules);
+        self.machine = machine;
+        for effect in effects {
+            self.perform(myself, effect);
+        }
+    }
+
+    fn perform(&self, myself: &ActorRef<ChildMsg>, effect: run::Effect) {
+        match effect {
+            run::Effect::Signal(signal) => {
+                if let Err(error) = self.process.signal(signal) {
+                    warn!(run = self.run.0, %error, "a signal could not be sent");
+                }
+            }
+            run::Effect::Kill => self.process.kill(),
+            // Timers of an actor that is gone fall on no ears; those of a state that has passed are answered with nothing.
+            run::Effect::WakeAfterGrace(delay) => drop(myself.send_after(delay, || ChildMsg::GraceElapsed)),
+            run::Effect::WakeAfterTimeout(delay) => drop(myself.send_after(delay, || ChildMsg::TimedOut)),
+        }
+    }
+
+    fn report(&self, news: Reported) {
+        let report = ChildReport { child: self.child, run: self.run, news };
+        if let Err(error) = self.report_to.cast(report) {
+            debug!(%error, "the supervisor of a run was gone before its report");
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! The root supervisor's actor: owns the machine of the tree, feeds it what happens and carries out what it decides.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::sync::{broadcast, oneshot};
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::exec::{ExecError, ExecOutcome, PendingExec};
+use crate::os::{End, Os, Output, SpawnError};
+use crate::policy::admission::RequestId;
+use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
+use crate::policy::exit::Exit;
+use crate::policy::run::RunRules;
+use crate::policy::signal::Signal;
+use crate::policy::spec::{ChildName, NodeId, RunId, StopSpec};
+use crate::policy::time::Moment;
+use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMode, Timer, Tree};
+use crate::tree::child::{ChildReport, Reported, RunOrder};
+use crate::tree::children::Children;
+use crate::tree::log;
+use crate::tree::signals::SignalOrder;
+use crate::tree::supervisor::{RunLost, Supervisor, SupervisorMsg};
+use crate::tree::timer::TimerMsg;
+use crate::work::Work;
+
+/// What the root is told.
+pub(crate) enum RootMsg {
+    /// An operator's wish.
+    Feed(Event),
+    /// The same; answered when none of these nodes has a process.
+    FeedUntilDown { event: Event, nodes: Vec<NodeId>, reply: RpcReplyPort<()> },
+    Due(Timer),
+    Report(ChildReport),
+    /// The actor of a run is gone, but its processes may not be yet.
+    RunLost(RunLost),
+    /// Now they are.
+    RunGone { child: NodeId, run: RunId },
+    Exec { exec: Box<PendingExec>, reply: oneshot::Sender<Result<ExecOutcome, ExecError>> },
+    ShutDown { mode: ShutdownMode, reason: ShutdownReason },
+    LogStatus,
+    Forward(Signal),
+    /// The signal actor, whose loss ends the tree.
+    SignalsAre(ActorId),
+    Status(RpcReplyPort<Vec<ChildStatus>>),
+    #[cfg(feature = "testing")]
+    Inject(crate::testing::Fault),
+}
+
+impl From<ChildReport> for RootMsg {
+    fn from(report: ChildReport) -> Self {
+        Self::Report(report)
+    }
+}
+
+impl From<RunLost> for RootMsg {
+    fn from(lost: RunLost) -> Self {
+        Self::RunLost(lost)
+    }
+}
+
+impl From<SignalOrder> for RootMsg {
+    fn from(order: SignalOrder) -> Self {
+        match order {
+            SignalOrder::ShutDown { mode, reason } => Self::ShutDown { mode, reason },
+            SignalOrder::LogStatus => Self::LogStatus,
+            SignalOrder::Forward(signal) => Self::Forward(signal),
+        }
+    }
+}
+
+/// A message type of the root that another actor sends through a narrower reference is never turned back.
+macro_rules! one_way {
+    ($($narrow:ty),*) => {$(
+        impl TryFrom<RootMsg> for $narrow {
+            type Error = ();
+
+            fn try_from(_: RootMsg) -> Result<Self, ()> {
+                Err(())
+            }
+        }
+    )*};
+}
+one_way!(ChildReport, RunLost, SignalOrder);
+
+/// What a child executes and where its output goes, by node.
+pub(crate) struct Job {
+    pub(crate) work: Work,
+    pub(crate) output: Output,
+    pub(crate) stop: StopSpec,
+}
+
+pub(crate) struct RootArguments {
+    pub(crate) tree: Tree,
+    pub(crate) jobs: HashMap<NodeId, Job>,
+    pub(crate) os: Arc<dyn Os>,
+    pub(crate) events: broadcast::Sender<TreeEvent>,
+    pub(crate) timer: ActorRef<TimerMsg>,
+    /// Taken at the end.
+    pub(crate) finished: Option<oneshot::Sender<Finished>>,
+    /// The signal actor, if there is one.
+    pub(crate) signals: Option<ActorId>,
+    pub(crate) begin: Instant,
+    pub(crate) budget: Option<Duration>,
+    pub(crate) seed: u64,
+    /// What every input was, for replaying; off unless asked for.
+    pub(crate) recorder: Option<Box<dyn FnMut(&Input) + Send>>,
+}
+
+/// How the tree ended, and what could not be ended with it.
+pub(crate) struct Finished {
+    pub(crate) finish: Finish,
+    pub(crate) survivors: Vec<(ChildName, u32)>,
+}
+
+pub(crate) struct Root;
+
+pub(crate) struct RootState {
+    arguments: RootArguments,
+    children: Children,
+    supervisors: HashMap<NodeId, (RunId, ActorRef<SupervisorMsg>)>,
+    supervisor_nodes: HashMap<ActorId, NodeId>,
+    closing: HashSet<ActorId>,
+    child_reports: DerivedActorRef<ChildReport>,
+    lost_reports: DerivedActorRef<RunLost>,
+    execs: Execs,
+    until_down: Vec<(Vec<NodeId>, RpcReplyPort<()>)>,
+    survivors: Vec<(ChildName, u32)>,
+    finish: Option<Finish>,
+}
+
+/// One-shot commands by request, and by node once they have a place.
+#[derive(Default)]
+struct Execs {
+    next: u64,
+    pending: HashMap<RequestId, (Box<PendingExec>, oneshot::Sender<Result<ExecOutcome, ExecError>>, Instant)>,
+    admitted: HashMap<NodeId, (RequestId, Instant)>,
+}
+
+impl Actor for Root {
+    type Msg = RootMsg;
+    type State = RootState;
+    type Arguments = RootArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<RootMsg>,
+        arguments: RootArguments,
+    ) -> Result<RootState, ActorProcessingErr> {
+        Ok(RootState {
+            arguments,
+            children: Children::default(),
+            supervisors: HashMap::new(),
+            supervisor_nodes: HashMap::new(),
+            closing: HashSet::new(),
+            child_reports: myself.get_derived(),
+            lost_reports: myself.get_derived(),
+            execs: Execs::default(),
+            until_down: Vec::new(),
+            survivors: Vec::new(),
+            finish: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RootMsg>,
+        message: RootMsg,
+        state: &mut RootState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RootMsg::Feed(event) => state.feed(&myself, event).await,
+            RootMsg::FeedUntilDown { event, nodes, reply } => {
+                state.feed(&myself, event).await;
+                state.until_down.push((nodes, reply));
+            }
+            RootMsg::Due(timer) => state.feed(&myself, Event::Due { timer }).await,
+            RootMsg::Report(report) => state.reported(&myself, report).await,
+            RootMsg::RunLost(RunLost { child, run }) => state.await_gone(&myself, child, run),
+            RootMsg::RunGone { child, run } => {
+                state.answer_exec(child, |_| Err(ExecError::Lost));
+                state.feed(&myself, Event::Exited { child, run, exit: Exit::Lost }).await;
+            }
+            RootMsg::Exec { exec, reply } => state.request(&myself, exec, reply).await,
+            RootMsg::ShutDown { mode, reason } => {
+                let budget = state.arguments.budget;
+                state.feed(&myself, Event::ShutdownRequested { mode, reason, budget }).await;
+            }
+            RootMsg::LogStatus => state.log_status(),
+            RootMsg::SignalsAre(actor) => state.arguments.signals = Some(actor),
+            RootMsg::Forward(signal) => warn!(%signal, "not forwarded: no child asks for forwarded signals"),
+            RootMsg::Status(reply) => {
+                // Who asked may be gone.
+                drop(reply.send(state.status()));
+            }
+            #[cfg(feature = "testing")]
+            RootMsg::Inject(fault) => state.inject(fault),
+        }
+        state.answer_those_down();
+        state.end_if_done(&myself);
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<RootMsg>,
+        event: SupervisionEvent,
+        state: &mut RootState,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) = event {
+            state.actor_ended(&myself, cell.get_id()).await;
+        }
+        state.answer_those_down();
+        state.end_if_done(&myself);
+        Ok(())
+    }
+}
+
+impl RootState {
+    async fn feed(&mut self, myself: &ActorRef<RootMsg>, event: Event) {
+        let now = Moment::after_begin(self.arguments.begin.elapsed());
+        let input = Input { event, now, random: self.random() };
+        debug!(event = ?input.event, "event");
+        if let Some(record) = &mut self.arguments.recorder {
+            record(&input);
+        }
+        for effect in self.arguments.tree.next(&input) {
+            self.perform(myself, effect).await;
+        }
+    }
+
+    /// `SplitMix64` (Steele, Lea, Flood 2014): enough for jitter.
+    fn random(&mut self) -> u64 {
+        self.arguments.seed = self.arguments.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.arguments.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    async fn perform(&mut self, myself: &ActorRef<RootMsg>, effect: Effect) {
+        match effect {
+            Effect::Start { child, run } => self.start(myself, child, run).await,
+            Effect::Stop { child, run, grace } => self.order_stop(child, run, grace),
+            Effect::Kill { child, run } => self.order_kill(child, run),
+            Effect::Release { child, run } => self.release(child, run),
+            Effect::Open { supervisor, run } => self.open(myself, supervisor, run).await,
+            Effect::Close { supervisor, run } => self.close(supervisor, run),
+            Effect::WakeAfter { timer, delay } => {
+                // Stale timers fall through in the machine, so nobody needs the handle.
+                drop(myself.send_after(delay, move || RootMsg::Due(timer)));
+            }
+            Effect::Admitted { request, child, run: _ } => {
+                self.execs.admitted.insert(child, (request, Instant::now()));
+            }
+            Effect::Queued { request } => debug!(request = request.0, "a one-shot command waits for a place"),
+            Effect::Rejected { request, why } => {
+                if let Some((_, reply, _)) = self.execs.pending.remove(&request) {
+                    // Who asked may be gone.
+                    drop(reply.send(Err(ExecError::Rejected(why))));
+                }
+            }
+            Effect::Announce(event) => self.announce(event),
+            Effect::Finished(finish) => self.finish = Some(finish),
+        }
+    }
+
+    fn announce(&self, event: TreeEvent) {
+        log::log(&event);
+        if let Fact::ShutdownStarted { budget, .. } = event.fact
+            && let Err(error) = self.arguments.timer.cast(TimerMsg::ShutdownStarted { budget })
+        {
+            // The signal thread arms the deadline by itself; a shutdown asked for in the program goes on without one.
+            error!(%error, "the timer actor is gone");
+        }
+        // Nobody may be listening.
+        drop(self.arguments.events.send(event));
+    }
+
+    async fn start(&mut self, myself: &ActorRef<RootMsg>, child: NodeId, run: RunId) {
+        let Some(order) = self.run_order(child, run) else {
+            error!(run = run.0, "a run was ordered of which nothing is known");
+            self.await_gone(myself, child, run);
+            return;
+        };
+        let parent = self.arguments.tree.parent(child);
+        if parent != NodeId::ROOT {
+            self.order_supervisor(parent, SupervisorMsg::Start(Box::new(order)));
+        } else if let Err(error) = self.children.start(myself.get_cell(), order).await {
+            error!(%error, run = run.0, "the actor of a run could not start");
+            self.await_gone(myself, child, run);
+        }
+    }
+
+    fn run_order(&self, child: NodeId, run: RunId) -> Option<RunOrder> {
+        let name = self.arguments.tree.name(child).clone();
+        let (work, output, stop, timeout) = match self.execs.admitted.get(&child) {
+            Some((request, _)) => {
+                let (exec, ..) = self.execs.pending.get(request)?;
+                (exec.work(), exec.output(), exec.stop, exec.timeout)
+            }
+            None => {
+                let job = self.arguments.jobs.get(&child)?;
+                (job.work.clone(), job.output.clone(), job.stop, None)
+            }
+        };
+        Some(RunOrder {
+            child,
+            run,
+            name,
+            work,
+            output,
+            rules: RunRules { signal: stop.signal, grace: stop.grace(), timeout },
+            os: Arc::clone(&self.arguments.os),
+            report_to: self.child_reports.clone(),
+        })
+    }
+
+    fn order_stop(&self, child: NodeId, run: RunId, grace: Duration) {
+        match self.arguments.tree.parent(child) {
+            NodeId::ROOT => self.children.stop(child, run, grace),
+            parent => self.order_supervisor(parent, SupervisorMsg::Stop { child, run, grace }),
+        }
+    }
+
+    fn order_kill(&self, child: NodeId, run: RunId) {
+        match self.arguments.tree.parent(child) {
+            NodeId::ROOT => self.children.kill(child, run),
+            parent => self.order_supervisor(parent, SupervisorMsg::Kill { child, run }),
+        }
+    }
+
+    fn release(&mut self, child: NodeId, run: RunId) {
+        match self.arguments.tree.parent(child) {
+            NodeId::ROOT => self.children.release(child, run),
+            parent => self.order_supervisor(parent, SupervisorMsg::Release { child, run }),
+        }
+    }
+
+    fn order_supervisor(&self, supervisor: NodeId, order: SupervisorMsg) {
+        if let Some(Err(error)) = self.supervisors.get(&supervisor).map(|(_, actor)| actor.cast(order)) {
+            // Its termination is on its way, and with it the loss of all that it held.
+            debug!(%error, "a supervisor's actor was gone before an order");
+        }
+    }
+
+    async fn open(&mut self, myself: &ActorRef<RootMsg>, supervisor: NodeId, run: RunId) {
+        // All are linked to the root, however deep they stand: it hears of every loss itself, and what stood below a lost
+        // one is stopped by decision, not by link.
+        match Actor::spawn_linked(None, Supervisor, self.lost_reports.clone(), myself.get_cell()).await {
+            Ok((actor, _)) => {
+                self.supervisor_nodes.insert(actor.get_id(), supervisor);
+                self.supervisors.insert(supervisor, (run, actor));
+            }
+            Err(error) => {
+                error!(%error, run = run.0, "the actor of a supervisor could not start");
+            }
+        }
+    }
+
+    fn close(&mut self, supervisor: NodeId, run: RunId) {
+        if self.supervisors.get(&supervisor).is_some_and(|(live, _)| *live == run)
+            && let Some((_, actor)) = self.supervisors.remove(&supervisor)
+        {
+            self.supervisor_nodes.remove(&actor.get_id());
+            if actor.cast(SupervisorMsg::Close).is_ok() {
+                self.closing.insert(actor.get_id());
+            }
+        }
+    }
+
+    async fn actor_ended(&mut self, myself: &ActorRef<RootMsg>, actor: ActorId) {
+        if let Some((child, run)) = self.children.ended(actor) {
+            self.await_gone(myself, child, run);
+        } else if let Some(supervisor) = self.supervisor_nodes.remove(&actor) {
+            self.supervisor_lost(myself, supervisor).await;
+        } else if !self.closing.remove(&actor) && self.arguments.signals == Some(actor) && self.finish.is_none() {
+            error!("the signal actor is gone: shutting down");
+            let budget = self.arguments.budget;
+            let (mode, reason) = (ShutdownMode::Graceful, ShutdownReason::Internal);
+            self.feed(myself, Event::ShutdownRequested { mode, reason, budget }).await;
+        }
+    }
+
+    /// The actor of a nested supervisor is gone, and with it those of its children, whose processes die by their tokens.
+    async fn supervisor_lost(&mut self, myself: &ActorRef<RootMsg>, supervisor: NodeId) {
+        let Some((run, _)) = self.supervisors.remove(&supervisor) else { return };
+        let tree = &self.arguments.tree;
+        let is_member = |id: &NodeId| tree.parent(*id) == supervisor && !tree.is_supervisor(*id);
+        let members: Vec<(NodeId, RunId)> =
+            tree.nodes().filter(is_member).filter_map(|id| Some((id, tree.live_run(id)?))).collect();
+        self.feed(myself, Event::SupervisorLost { supervisor, run }).await;
+        for (child, run) in members {
+            self.await_gone(myself, child, run);
+        }
+    }
+
+    /// The actor of a run is gone: its end is known when its processes are.
+    fn await_gone(&self, myself: &ActorRef<RootMsg>, child: NodeId, run: RunId) {
+        let myself = myself.clone();
+        let then = move || {
+            // The root being gone, nobody is left to tell.
+            drop(myself.cast(RootMsg::RunGone { child, run }));
+        };
+        self.arguments.os.when_gone(run, Box::new(then));
+    }
+
+    async fn reported(&mut self, myself: &ActorRef<RootMsg>, report: ChildReport) {
+        let ChildReport { child, run, news } = report;
+        let event = match news {
+            Reported::Started { pid } => Event::Started { child, run, pid },
+            Reported::NotStarted(error) => {
+                let failure = error.kind();
+                self.not_started(child, error);
+                Event::Exited { child, run, exit: Exit::NotStarted(failure) }
+            }
+            Reported::Ended { end, timed_out } => {
+                let exit = end.exit;
+                self.ended(child, *end, timed_out);
+                Event::Exited { child, run, exit }
+            }
+        };
+        self.feed(myself, event).await;
+    }
+
+    fn not_started(&mut self, child: NodeId, error: SpawnError) {
+        let name = self.arguments.tree.name(child);
+        warn!(child = %name, error = %Chain(&error), "child could not start");
+        self.answer_exec(child, |_| Err(ExecError::NotStarted(error)));
+    }
+
+    fn ended(&mut self, child: NodeId, end: End, timed_out: bool) {
+        let name = self.arguments.tree.name(child).clone();
+        if !end.survivors.is_empty() {
+            error!(child = %name, pids = ?end.survivors, "processes survived the kill");
+            self.survivors.extend(end.survivors.iter().map(|pid| (name.clone(), *pid)));
+        }
+        self.answer_exec(child, |timing| Ok(ExecOutcome::new(end, timed_out, timing)));
+    }
+
+    /// Answers a one-shot command; of any other child this does nothing.
+    fn answer_exec(&mut self, child: NodeId, answer: impl FnOnce(crate::exec::Timing) -> Result<ExecOutcome, ExecError>) {
+        let Some((request, admitted)) = self.execs.admitted.remove(&child) else { return };
+        let Some((_, reply, asked)) = self.execs.pending.remove(&request) else { return };
+        let timing = crate::exec::Timing { queued: admitted - asked, ran: admitted.elapsed() };
+        // Who asked may be gone.
+        drop(reply.send(answer(timing)));
+    }
+
+    async fn request(
+        &mut self,
+        myself: &ActorRef<RootMsg>,
+        exec: Box<PendingExec>,
+        reply: oneshot::Sender<Result<ExecOutcome, ExecError>>,
+    ) {
+        let request = RequestId(self.execs.next);
+        self.execs.next += 1;
+        let stop = exec.stop;
+        self.execs.pending.insert(request, (exec, reply, Instant::now()));
+        self.feed(myself, Event::Request { request, stop }).await;
+    }
+
+    fn status(&self) -> Vec<ChildStatus> {
+        let tree = &self.arguments.tree;
+        tree.nodes().map(|node| tree.status(node)).collect()
+    }
+
+    fn log_status(&self) {
+        for status in self.status() {
+            let state = status.state.as_str();
+            info!(child = %status.name, state, process.pid = status.pid, restarts = status.restarts, "status");
+        }
+    }
+
+    fn answer_those_down(&mut self) {
+        let tree = &self.arguments.tree;
+        let is_down = |nodes: &[NodeId]| nodes.iter().all(|node| tree.live_run(*node).is_none());
+        let (down, waiting) = std::mem::take(&mut self.until_down).into_iter().partition(|(nodes, _)| is_down(nodes));
+        self.until_down = waiting;
+        let down: Vec<(Vec<NodeId>, RpcReplyPort<()>)> = down;
+        for (_, reply) in down {
+            // Who asked may be gone.
+            drop(reply.send(()));
+        }
+    }
+
+    /// Stopping is the last act, after every actor below is gone: what is still linked would be killed by it.
+    fn end_if_done(&mut self, myself: &ActorRef<RootMsg>) {
+        if self.closing.is_empty()
+            && self.children.is_empty()
+            && let Some(finish) = self.finish.take()
+        {
+            let finished = Finished { finish, survivors: std::mem::take(&mut self.survivors) };
+            if let Some(sender) = self.arguments.finished.take() {
+                // Nobody waits for a runtime whose handles are all gone.
+                drop(sender.send(finished));
+            }
+            myself.stop(None);
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    fn inject(&self, fault: crate::testing::Fault) {
+        use crate::testing::Fault;
+        match fault {
+            Fault::PanicRoot => panic!("a fault was injected into the root"),
+            // It is no business of the root's; the handle sends it there.
+            Fault::PanicSignals => {}
+            Fault::PanicTimer => drop(self.arguments.timer.cast(TimerMsg::Panic)),
+            Fault::BlockRoot(gate) => drop(gate.recv()),
+            Fault::PanicSupervisor(name) => {
+                let node = self.arguments.tree.find(name.as_str());
+                if let Some(node) = node {
+                    self.order_supervisor(node, SupervisorMsg::Panic);
+                }
+            }
+            Fault::PanicChild(name) => {
+                let tree = &self.arguments.tree;
+                let Some(child) = tree.find(name.as_str()) else { return };
+                let Some(run) = tree.live_run(child) else { return };
+                match tree.parent(child) {
+                    NodeId::ROOT => self.children.tell(child, run, crate::tree::child::ChildMsg::Panic),
+                    parent => self.order_supervisor(parent, SupervisorMsg::PanicChild { child, run }),
+                }
+            }
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,369 @@
+//! The actors on a paused clock and a scripted operating system: what is asked of it, and what observers are told.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kimi_actors::policy::event::{Fact, FailedBecause, ShutdownReason};
+use kimi_actors::policy::exit::Exit;
+use kimi_actors::policy::restart::{Restart, Strategy};
+use kimi_actors::policy::signal::Signal;
+use kimi_actors::policy::spec::{CommandSpec, Condition, Lifetime};
+use kimi_actors::policy::tree::{ShutdownMode, State};
+use kimi_actors::testing::{Asked, FakeOs, Fault, Script};
+use kimi_actors::{Child, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownTimeout, Supervisor};
+use tokio::time::Instant;
+
+fn child(name: &str) -> Child {
+    Child::command(name, CommandSpec::new("/bin/true", [""; 0])).unwrap()
+}
+
+fn after(name: &str, on: &str) -> Child {
+    child(name).depends_on(on, Condition::Ready).unwrap()
+}
+
+fn tree(os: &FakeOs) -> RuntimeBuilder {
+    Runtime::builder().os(Arc::new(os.clone()))
+}
+
+fn name(text: &str) -> kimi_actors::policy::spec::ChildName {
+    kimi_actors::policy::spec::ChildName::new(text).unwrap()
+}
+
+/// Waits until a fact that `is_it` accepts has been told.
+async fn told(events: &mut tokio::sync::broadcast::Receiver<kimi_actors::policy::event::TreeEvent>, is_it: impl Fn(&Fact) -> bool) {
+    loop {
+        let event = events.recv().await.expect("the tree tells of it before it ends");
+        if is_it(&event.fact) {
+            return;
+        }
+    }
+}
+
+async fn state(handle: &RuntimeHandle, child: &str) -> State {
+    let all = handle.status().await.unwrap();
+    all.into_iter().find(|status| status.name.as_str() == child).unwrap().state
+}
+
+fn begun(os: &FakeOs) -> Vec<String> {
+    let begun = |asked: Asked| match asked {
+        Asked::Begin(child) => Some(child.to_string()),
+        Asked::Signal(..) | Asked::Kill(_) | Asked::Abandon(_) => None,
+    };
+    os.asked().into_iter().filter_map(begun).collect()
+}
+
+fn stopped(os: &FakeOs) -> Vec<String> {
+    let stopped = |asked: Asked| match asked {
+        Asked::Signal(child, Signal::TERM) => Some(child.to_string()),
+        Asked::Begin(_) | Asked::Signal(..) | Asked::Kill(_) | Asked::Abandon(_) => None,
+    };
+    os.asked().into_iter().filter_map(stopped).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_follow_dependencies_and_stops_reverse_them() {
+    let os = FakeOs::default();
+    let handle = tree(&os).child(after("web", "api")).child(after("api", "db")).child(child("db")).start().await.unwrap();
+    handle.ready("web").await.unwrap();
+    assert_eq!(begun(&os), ["db", "api", "web"]);
+    let report = handle.shutdown().await;
+    assert_eq!(stopped(&os), ["web", "api", "db"]);
+    assert_eq!(report.reason, ShutdownReason::Asked);
+    assert!(report.survivors.is_empty() && !report.forced);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stable_child_comes_back_at_once_and_a_crashing_one_after_longer_and_longer_delays() {
+    let os = FakeOs::default();
+    os.script("stable", Script::EndsAfter(Duration::from_secs(11), Exit::Code(1)));
+    os.script("crashing", Script::Ends(Exit::Code(1)));
+    let begin = Instant::now();
+    let handle = tree(&os).child(child("stable")).child(child("crashing")).start_idle().await.unwrap();
+    let mut events = handle.events();
+    handle.start_all().unwrap();
+    let mut delays = Vec::new();
+    loop {
+        match events.recv().await.unwrap().fact {
+            Fact::RestartScheduled { child, delay, .. } if child.as_str() == "crashing" => delays.push(delay.as_secs_f64()),
+            Fact::RestartScheduled { delay, .. } => assert_eq!(delay, Duration::ZERO),
+            Fact::Failed { child, why } => {
+                assert_eq!((child.as_str(), why), ("crashing", FailedBecause::Limit));
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(delays.len(), 5, "{delays:?}");
+    for (delay, nominal) in delays.iter().zip([0.5, 1.0, 2.0, 4.0, 8.0]) {
+        assert!((nominal * 0.9..=nominal * 1.1).contains(delay), "{delays:?}");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(60));
+    assert_eq!(state(&handle, "crashing").await, State::Failed);
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_stops_in_reverse_and_starts_in_order() {
+    let os = FakeOs::default();
+    let group = |strategy| {
+        let group = Supervisor::new("group", strategy).unwrap();
+        ["a", "b", "c", "d"].into_iter().fold(group, |group, name| group.child(child(name)))
+    };
+    for (strategy, stops, starts) in [
+        (Strategy::OneForOne, vec![], vec!["b"]),
+        (Strategy::OneForAll, vec!["d", "c", "a"], vec!["a", "b", "c", "d"]),
+        (Strategy::RestForOne, vec!["d", "c"], vec!["b", "c", "d"]),
+    ] {
+        let os = { let _ = &os; FakeOs::default() };
+        let handle = tree(&os).supervisor(group(strategy)).start().await.unwrap();
+        handle.ready("d").await.unwrap();
+        let mut events = handle.events();
+        os.end("b", Exit::Code(1));
+        let last = *starts.last().unwrap();
+        told(&mut events, |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == last)).await;
+        assert_eq!(stopped(&os), stops, "{strategy:?}");
+        assert_eq!(begun(&os)[4..], starts, "{strategy:?}");
+        handle.shutdown().await;
+        assert_eq!(kimi_actors::os::Os::live(&os), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_ignores_its_signal_is_killed_after_its_grace() {
+    let os = FakeOs::default();
+    os.script("deaf", Script::IgnoresSignals);
+    let handle = tree(&os).child(child("deaf").stop(Signal::INT, Duration::from_secs(3))).start().await.unwrap();
+    handle.ready("deaf").await.unwrap();
+    let begin = Instant::now();
+    handle.stop(&["deaf"]).await.unwrap();
+    assert_eq!(begin.elapsed().as_secs(), 3);
+    let asked = os.asked();
+    let expected = [Asked::Signal(name("deaf"), Signal::INT), Asked::Signal(name("deaf"), Signal::CONT), Asked::Kill(name("deaf"))];
+    assert_eq!(asked[1..], expected);
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_shares_its_budget_among_the_waves_and_kills_before_its_end() {
+    let os = FakeOs::default();
+    for deaf in ["a", "b", "c"] {
+        os.script(deaf, Script::IgnoresSignals);
+    }
+    let handle = tree(&os)
+        .child(child("a"))
+        .child(after("b", "a"))
+        .child(after("c", "b"))
+        .shutdown_timeout(ShutdownTimeout::Set(Duration::from_secs(10)))
+        .start()
+        .await
+        .unwrap();
+    handle.ready("c").await.unwrap();
+    let begin = Instant::now();
+    let report = handle.shutdown().await;
+    // 10 s less 10 %, in three shares.
+    assert_eq!(begin.elapsed().as_secs(), 9);
+    assert!(!report.forced);
+    assert_eq!(os.asked().iter().filter(|asked| matches!(asked, Asked::Kill(_))).count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn force_kills_everything_at_once() {
+    let os = FakeOs::default();
+    os.script("deaf", Script::IgnoresSignals);
+    let handle = tree(&os).child(child("deaf")).child(after("web", "deaf")).start().await.unwrap();
+    handle.ready("web").await.unwrap();
+    let begin = Instant::now();
+    handle.ask_shutdown(ShutdownMode::Graceful);
+    handle.ask_shutdown(ShutdownMode::Forced);
+    let report = handle.wait().await;
+    assert!(report.forced);
+    assert_eq!(begin.elapsed().as_secs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_hangs_in_its_start_holds_up_nobody_but_those_who_wait_for_it() {
+    let os = FakeOs::default();
+    os.script("stuck", Script::HangsInStart);
+    let handle = tree(&os).child(child("stuck")).child(child("free")).child(after("waits", "stuck")).start().await.unwrap();
+    handle.ready("free").await.unwrap();
+    assert_eq!(state(&handle, "stuck").await, State::Starting);
+    assert_eq!(state(&handle, "waits").await, State::Pending);
+    let report = handle.shutdown().await;
+    assert!(report.survivors.is_empty());
+    assert_eq!(kimi_actors::os::Os::live(&os), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_actor_held_is_ended_and_begun_again_when_the_actor_is_lost() {
+    let os = FakeOs::default();
+    let group = Supervisor::new("group", Strategy::OneForAll).unwrap().child(child("a")).child(child("b"));
+    let handle = tree(&os).supervisor(group).child(child("alone")).start().await.unwrap();
+    handle.ready("b").await.unwrap();
+    handle.ready("alone").await.unwrap();
+    for (fault, lost, back) in [
+        (Fault::PanicChild(name("alone")), vec!["alone"], "alone"),
+        (Fault::PanicChild(name("a")), vec!["a"], "b"),
+        (Fault::PanicSupervisor(name("group")), vec!["a", "b"], "b"),
+    ] {
+        let before = os.asked().len();
+        let mut events = handle.events();
+        handle.inject(fault);
+        told(&mut events, |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == back)).await;
+        let abandoned: Vec<Asked> = lost.iter().map(|lost| Asked::Abandon(name(lost))).collect();
+        let asked = os.asked()[before..].to_vec();
+        assert!(abandoned.iter().all(|abandon| asked.contains(abandon)), "{asked:?}");
+    }
+    assert_eq!(kimi_actors::os::Os::live(&os), 3);
+    handle.shutdown().await;
+    assert_eq!(kimi_actors::os::Os::live(&os), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_the_root_ends_everything() {
+    let os = FakeOs::default();
+    os.script("deaf", Script::IgnoresSignals);
+    let group = Supervisor::new("group", Strategy::OneForAll).unwrap().child(child("a"));
+    let handle = tree(&os).supervisor(group).child(child("deaf")).start().await.unwrap();
+    handle.ready("a").await.unwrap();
+    handle.inject(Fault::PanicRoot);
+    let report = handle.wait().await;
+    assert_eq!(report.reason, ShutdownReason::Internal);
+    assert_eq!(kimi_actors::os::Os::live(&os), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_without_its_timer_still_shuts_down() {
+    let os = FakeOs::default();
+    let handle = tree(&os).child(child("a")).start().await.unwrap();
+    handle.inject(Fault::PanicTimer);
+    handle.ready("a").await.unwrap();
+    assert_eq!(handle.shutdown().await.reason, ShutdownReason::Asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_ends_with_its_children_and_names_those_that_failed() {
+    let os = FakeOs::default();
+    os.script("job", Script::EndsAfter(Duration::from_secs(1), Exit::Code(0)));
+    os.script("broken", Script::Ends(Exit::Code(3)));
+    let handle = tree(&os)
+        .child(child("job").once())
+        .child(child("broken").once())
+        .child(child("blocked").depends_on("broken", Condition::Succeeded).unwrap())
+        .lifetime(Lifetime::UntilAllEnded)
+        .start()
+        .await
+        .unwrap();
+    let report = handle.wait().await;
+    assert_eq!(report.reason, ShutdownReason::AllEnded);
+    assert_eq!(report.failed, [name("broken"), name("blocked")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn async_tasks_are_children_like_any_other() {
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    let flaky = Child::task("flaky", move |context| {
+        let run = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            match run {
+                0 => Err("the first run fails".into()),
+                1 => panic!("the second run panics"),
+                _ => {
+                    context.stopped().await;
+                    Ok(())
+                }
+            }
+        }
+    });
+    let stubborn = Child::task("stubborn", |_| std::future::pending());
+    let handle = Runtime::builder()
+        .os(Arc::new(FakeOs::default()))
+        .child(flaky.unwrap().restart(Restart::OnFailure))
+        .child(stubborn.unwrap().stop(Signal::TERM, Duration::from_secs(1)))
+        .start_idle()
+        .await
+        .unwrap();
+    let mut events = handle.events();
+    handle.start_all().unwrap();
+    let mut exits = Vec::new();
+    while exits.len() < 2 {
+        if let Fact::Exited { exit, .. } = events.recv().await.unwrap().fact {
+            exits.push(exit);
+        }
+    }
+    assert_eq!(exits, [Exit::Code(1), Exit::Code(101)]);
+    told(&mut events, |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == "flaky")).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 3);
+    handle.shutdown().await;
+    let mut last = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let Fact::Exited { child, exit, .. } = event.fact {
+            last.push((child.to_string(), exit));
+        }
+    }
+    last.sort_by(|a, b| a.0.cmp(&b.0));
+    let killed = Exit::Signal { signal: Signal::KILL, core: false };
+    assert_eq!(last, [("flaky".to_owned(), Exit::Code(0)), ("stubborn".to_owned(), killed)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cleanup_handlers_run_in_order_after_everything_is_down_and_within_the_deadline() {
+    let os = FakeOs::default();
+    let handle = tree(&os)
+        .child(child("a"))
+        .shutdown_timeout(ShutdownTimeout::Set(Duration::from_secs(600)))
+        .start()
+        .await
+        .unwrap();
+    handle.ready("a").await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for label in ["first", "second", "third"] {
+        let (order, os) = (Arc::clone(&order), os.clone());
+        handle.on_shutdown(label, move || async move {
+            assert_eq!(kimi_actors::os::Os::live(&os), 0);
+            order.lock().unwrap().push(label);
+            assert_ne!(label, "second", "a panic in one handler keeps no other from running");
+        });
+    }
+    assert_eq!(handle.cleanup_count(), 3);
+    let report = handle.shutdown().await;
+    assert_eq!(*order.lock().unwrap(), ["first", "second", "third"]);
+    assert_eq!(report.cleanups_left, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_hour_brings_no_event() {
+    let os = FakeOs::default();
+    let handle = tree(&os).child(child("a")).child(child("b")).start().await.unwrap();
+    handle.ready("a").await.unwrap();
+    handle.ready("b").await.unwrap();
+    let mut events = handle.events();
+    let asked = os.asked().len();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(events.try_recv().is_err());
+    assert_eq!(os.asked().len(), asked);
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_starts_stops_and_restarts_along_the_dependencies() {
+    let os = FakeOs::default();
+    let handle = tree(&os).child(child("db")).child(after("api", "db")).child(child("other")).start_idle().await.unwrap();
+    handle.start(&["api"]).unwrap();
+    handle.ready("api").await.unwrap();
+    assert_eq!(begun(&os), ["db", "api"]);
+    handle.stop(&["db"]).await.unwrap();
+    assert_eq!(stopped(&os), ["api", "db"]);
+    assert_eq!(state(&handle, "api").await, State::Stopped);
+    handle.start(&["db"]).unwrap();
+    handle.ready("db").await.unwrap();
+    assert_eq!(begun(&os), ["db", "api", "db"]);
+    let mut events = handle.events();
+    handle.restart(&["db"]).unwrap();
+    told(&mut events, |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == "db")).await;
+    assert_eq!(begun(&os).len(), 4);
+    assert!(handle.start(&["nobody"]).is_err());
+    handle.shutdown().await;
+    assert!(handle.start(&["db"]).is_err());
+}

@@ -1,0 +1,421 @@
+//! What happened, in words: pure, so that the screen only has to write it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use kimi_actors::os::Stream;
+use kimi_actors::policy::event::{EndedBy, Fact, FailedBecause, ShutdownReason, SupervisorEnd, TreeEvent};
+use kimi_actors::policy::exit::Exit;
+use kimi_actors::policy::restart::Strategy;
+use kimi_actors::policy::spec::ChildName;
+use kimi_actors::policy::time::Moment;
+use serde_json::json;
+
+use crate::cli::out::Color;
+use crate::cli::screen::OwnedLine;
+
+/// The version of the JSON that is written.
+const SCHEMA_VERSION: u32 = 1;
+/// Colours that tell children apart, as SGR codes.
+const PALETTE: [u8; 6] = [36, 33, 35, 32, 34, 96];
+const SPINNER: [&str; 4] = ["-", "\\", "|", "/"];
+
+/// A line of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// One that stays.
+    Settled(String),
+    /// One that a live display shows by its state instead.
+    Step(String),
+}
+
+/// What is known of the children.
+pub struct Progress {
+    rows: HashMap<ChildName, Row>,
+    order: Vec<ChildName>,
+    width: usize,
+    color: Color,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    doing: Doing,
+    pid: Option<u32>,
+    since: Moment,
+    reminded: Moment,
+    last_exit: Option<Exit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Waiting { on: ChildName },
+    Starting,
+    Up,
+    Backoff { delay: Duration },
+    Stopping,
+}
+
+impl Progress {
+    /// Nothing has happened yet.
+    pub fn new(names: &[ChildName], color: Color) -> Self {
+        let width = names.iter().map(|name| name.as_str().len()).max().unwrap_or(0);
+        Self { rows: HashMap::new(), order: names.to_vec(), width, color }
+    }
+
+    /// A child's line, with its name before it.
+    pub(super) fn line(&self, line: &OwnedLine, is_terminal: bool) -> Vec<u8> {
+        let mut shown = self.prefix(&line.child, line.stream).into_bytes();
+        if is_terminal {
+            harmless(&line.bytes, &mut shown);
+        } else {
+            shown.extend_from_slice(&line.bytes);
+        }
+        if !line.complete {
+            shown.extend_from_slice(" \\".as_bytes());
+        }
+        if is_terminal && self.color == Color::On {
+            shown.extend_from_slice(b"\x1b[0m");
+        }
+        shown.push(b'\n');
+        shown
+    }
+
+    fn prefix(&self, child: &ChildName, stream: Stream) -> String {
+        let bar = match stream {
+            Stream::Stdout => '|',
+            Stream::Stderr => '!',
+        };
+        format!("{} ", self.painted(child, &format!("{:width$} {bar}", child.as_str(), width = self.width)))
+    }
+
+    fn painted(&self, child: &ChildName, text: &str) -> String {
+        match self.color {
+            Color::Off => text.to_owned(),
+            Color::On => {
+                let place = self.order.iter().position(|name| name == child).unwrap_or(0);
+                format!("\x1b[{}m{text}\x1b[0m", PALETTE[place % PALETTE.len()])
+            }
+        }
+    }
+
+    /// A child's line as JSON.
+    pub(super) fn line_json(&self, line: &OwnedLine) -> Vec<u8> {
+        let value = json!({
+            "schema_version": SCHEMA_VERSION,
+            "type": "line",
+            "service": line.child.as_str(),
+            "run": line.run.0,
+            "stream": match line.stream { Stream::Stdout => "stdout", Stream::Stderr => "stderr" },
+            "text": String::from_utf8_lossy(&line.bytes),
+            "complete": line.complete,
+        });
+        format!("{value}\n").into_bytes()
+    }
+
+    /// An event as JSON.
+    pub(super) fn event_json(&self, event: &TreeEvent) -> Vec<u8> {
+        let value = json!({
+            "schema_version": SCHEMA_VERSION,
+            "type": "event",
+            "seq": event.seq,
+            "at_ms": u64::try_from(event.at.since_begin().as_millis()).unwrap_or(u64::MAX),
+            "fact": event.fact,
+        });
+        format!("{value}\n").into_bytes()
+    }
+
+    /// Whether anything is on its way, so that a live display moves.
+    pub fn is_moving(&self) -> bool {
+        self.rows.values().any(|row| !matches!(row.doing, Doing::Nothing | Doing::Up))
+    }
+
+    /// Whether anybody is waited for to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.rows.values().any(|row| row.doing == Doing::Stopping)
+    }
+
+    /// Names those that have been waited for to stop, each once in this while.
+    pub fn reminders(&mut self, now: Moment, every: Duration) -> Vec<String> {
+        let mut lines = Vec::new();
+        for name in &self.order {
+            let Some(row) = self.rows.get_mut(name).filter(|row| row.doing == Doing::Stopping) else { continue };
+            if now.since(row.reminded) >= every {
+                row.reminded = now;
+                let waited = seconds(now.since(row.since));
+                lines.push(format!("still waiting for {name} ({}{waited})", pid_text(row.pid)));
+            }
+        }
+        lines
+    }
+
+    /// The live display: a line for each child that is on its way, as many as fit.
+    pub fn live(&self, now: Moment, (rows, columns): (u16, u16)) -> Vec<String> {
+        let moving: Vec<&ChildName> = self
+            .order
+            .iter()
+            .filter(|name| self.rows.get(*name).is_some_and(|row| !matches!(row.doing, Doing::Nothing | Doing::Up)))
+            .collect();
+        let room = usize::from(rows).saturating_sub(4).max(1);
+        let mut lines: Vec<String> =
+            moving.iter().take(room).map(|name| self.live_line(name, now, usize::from(columns))).collect();
+        if moving.len() > room {
+            lines.push(format!("  … and {} more", moving.len() - room));
+        }
+        lines
+    }
+
+    fn live_line(&self, name: &ChildName, now: Moment, columns: usize) -> String {
+        let Some(row) = self.rows.get(name) else { return String::new() };
+        let elapsed = now.since(row.since);
+        let spinner = SPINNER[usize::try_from(elapsed.as_millis() / 100).unwrap_or(0) % SPINNER.len()];
+        let doing = match &row.doing {
+            Doing::Waiting { on } => format!("waits for {on}"),
+            Doing::Starting => "starting".to_owned(),
+            Doing::Backoff { delay } => format!("restarts in {}", seconds(delay.saturating_sub(elapsed))),
+            Doing::Stopping => format!("stopping ({}{})", pid_text(row.pid), seconds(elapsed)),
+            Doing::Up | Doing::Nothing => String::new(),
+        };
+        let text: String =
+            format!("{spinner} {:width$}  {doing}", name.as_str(), width = self.width).chars().take(columns).collect();
+        self.painted(name, &text)
+    }
+
+    /// Takes note of an event and says it in words.
+    pub fn event(&mut self, event: &TreeEvent, now: Moment) -> Vec<Shown> {
+        self.take_note(&event.fact, now);
+        self.words(&event.fact).into_iter().collect()
+    }
+
+    fn take_note(&mut self, fact: &Fact, now: Moment) {
+        let (child, doing) = match fact {
+            Fact::Pending { child, blocked_by } => (child, Doing::Waiting { on: blocked_by.clone() }),
+            Fact::Starting { child, .. } => (child, Doing::Starting),
+            Fact::Running { child, .. } | Fact::Ready { child, .. } => (child, Doing::Up),
+            Fact::Stopping { child, .. } => (child, Doing::Stopping),
+            Fact::RestartScheduled { child, delay, .. } => (child, Doing::Backoff { delay: *delay }),
+            Fact::Exited { child, .. }
+            | Fact::Completed { child }
+            | Fact::Failed { child, .. }
+            | Fact::Stopped { child } => (child, Doing::Nothing),
+            _ => return,
+        };
+        let fresh = Row { doing: Doing::Nothing, pid: None, since: now, reminded: now, last_exit: None };
+        let row = self.rows.entry(child.clone()).or_insert(fresh);
+        match fact {
+            Fact::Running { pid, .. } => row.pid = *pid,
+            Fact::Exited { exit, .. } => row.last_exit = Some(*exit),
+            _ => {}
+        }
+        row.doing = doing;
+        row.since = now;
+        row.reminded = now;
+    }
+
+    fn pid(&self, child: &ChildName) -> String {
+        let pid = self.rows.get(child).and_then(|row| row.pid);
+        pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    }
+
+    fn last_exit(&self, child: &ChildName) -> String {
+        let exit = self.rows.get(child).and_then(|row| row.last_exit);
+        exit.map(|exit| exit.to_string()).unwrap_or_else(|| "never ran".to_owned())
+    }
+
+    fn live_count(&self) -> usize {
+        self.rows.values().filter(|row| matches!(row.doing, Doing::Starting | Doing::Up | Doing::Stopping)).count()
+    }
+
+    fn words(&self, fact: &Fact) -> Option<Shown> {
+        let settled = |text: String| Some(Shown::Settled(text));
+        let step = |text: String| Some(Shown::Step(text));
+        match fact {
+            Fact::Pending { child, blocked_by } => step(format!("{child}: waits for {blocked_by}")),
+            Fact::Starting { child, ordinal: 1, .. } => step(format!("{child}: starting")),
+            Fact::Starting { child, ordinal, .. } => step(format!("{child}: starting again (run {ordinal})")),
+            Fact::Ready { child, .. } => settled(format!("{child}: ready{}", self.pid(child))),
+            Fact::Stopping { child, grace: Duration::ZERO, .. } => step(format!("{child}: killing{}", self.pid(child))),
+            Fact::Stopping { child, grace, .. } => {
+                step(format!("{child}: stopping{}, within {}", self.pid(child), seconds(*grace)))
+            }
+            Fact::Exited { child, exit: exit @ Exit::NotStarted(_), .. } => settled(format!("{child}: {exit}")),
+            Fact::Exited { child, exit, by: EndedBy::Itself, .. } => {
+                settled(format!("{child}: ended by itself: {exit}"))
+            }
+            Fact::Exited { child, exit, by: EndedBy::Supervisor, .. } => settled(format!("{child}: stopped: {exit}")),
+            Fact::RestartScheduled { child, delay: Duration::ZERO, .. } => {
+                settled(format!("{child}: restarting at once"))
+            }
+            Fact::RestartScheduled { child, delay, unstable } => {
+                let runs = if *unstable == 1 { "after an unstable run" } else { "after unstable runs in a row:" };
+                let count = if *unstable == 1 { String::new() } else { format!(" {unstable}") };
+                settled(format!("{child}: restarting in {} {runs}{count}", seconds(*delay)))
+            }
+            Fact::Completed { child } => settled(format!("{child}: completed")),
+            Fact::Failed { child, why } => settled(format!("{child}: failed: {}", self.failure(child, *why))),
+            Fact::GroupRestart { supervisor, strategy, because_of, delay } => {
+                let who = match strategy {
+                    Strategy::OneForOne => "it alone restarts",
+                    Strategy::OneForAll => "all restart",
+                    Strategy::RestForOne => "it and those after it restart",
+                };
+                let when = if delay.is_zero() { String::new() } else { format!(" in {}", seconds(*delay)) };
+                let rule = strategy_name(*strategy);
+                settled(format!("{supervisor}: {because_of} ended, so {who}{when} ({rule})"))
+            }
+            Fact::SupervisorEnding { supervisor, why } => settled(format!("{supervisor}: {}", ending(*why))),
+            Fact::ShutdownStarted { reason, .. } => {
+                let count = self.live_count();
+                let services = if count == 1 { "1 service".to_owned() } else { format!("{count} services") };
+                match reason {
+                    ShutdownReason::AllEnded => settled("every service has ended".to_owned()),
+                    ShutdownReason::Signal(signal) => {
+                        settled(format!("{signal}: stopping {services} (Ctrl-C again to force)"))
+                    }
+                    ShutdownReason::Limit => settled(format!("restarts were too many: stopping {services}")),
+                    ShutdownReason::Internal => settled(format!("a part of kimi-shell failed: stopping {services}")),
+                    ShutdownReason::Asked => settled(format!("stopping {services}")),
+                }
+            }
+            Fact::ShutdownForced => settled("killing what still runs".to_owned()),
+            Fact::ShutdownFinished => step("all is down".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn failure(&self, child: &ChildName, why: FailedBecause) -> String {
+        let last = self.last_exit(child);
+        match why {
+            FailedBecause::NotRestarted => format!("{last}, and it is not one that restarts"),
+            FailedBecause::Limit => {
+                format!("it restarted too often, so nothing more is tried (the last run: {last})")
+            }
+            FailedBecause::CannotStart => format!("it cannot be started: {last}"),
+            FailedBecause::SupervisorGaveUp => "restarts among its members were too many".to_owned(),
+        }
+    }
+}
+
+fn strategy_name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::OneForOne => "one_for_one",
+        Strategy::OneForAll => "one_for_all",
+        Strategy::RestForOne => "rest_for_one",
+    }
+}
+
+fn ending(why: SupervisorEnd) -> &'static str {
+    match why {
+        SupervisorEnd::Intensity => "its members restarted too often: stopping all of them",
+        SupervisorEnd::MemberEscalated => "a member escalated its failure: stopping all of them",
+        SupervisorEnd::AutoShutdown => "its significant members have ended: stopping the rest",
+        SupervisorEnd::StartFailed => "a member could not start: stopping the rest",
+        SupervisorEnd::Lost => "its actor was lost: killing its members",
+        SupervisorEnd::Asked => "stopping all of its members",
+    }
+}
+
+fn pid_text(pid: Option<u32>) -> String {
+    pid.map(|pid| format!("pid {pid}, ")).unwrap_or_default()
+}
+
+/// `0.5 s`, `3 s`, `2 min 5 s`.
+fn seconds(span: Duration) -> String {
+    match span.as_secs() {
+        0..10 if span.subsec_millis() > 0 => format!("{:.1} s", span.as_secs_f64()),
+        0..120 => format!("{} s", span.as_secs()),
+        whole => format!("{} min {} s", whole / 60, whole % 60),
+    }
+}
+
+/// Text of a child for a terminal: colours pass, whatever else could move the cursor, set a title or reach the clipboard
+/// does not.
+fn harmless(bytes: &[u8], shown: &mut Vec<u8>) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut rest = text.chars().peekable();
+    let mut safe = String::with_capacity(bytes.len());
+    while let Some(c) = rest.next() {
+        match c {
+            '\x1b' => escape(&mut rest, &mut safe),
+            '\t' => safe.push(c),
+            c if c.is_control() => {}
+            c => safe.push(c),
+        }
+    }
+    shown.extend_from_slice(safe.as_bytes());
+}
+
+/// Reads one escape sequence; only `ESC [ … m` is passed on.
+fn escape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, safe: &mut String) {
+    match rest.next() {
+        Some('[') => {
+            let mut parameters = String::new();
+            for c in rest.by_ref() {
+                match c {
+                    '0'..='9' | ';' | ':' => parameters.push(c),
+                    'm' => {
+                        // Writing to a string cannot fail.
+                        let _infallible = write!(safe, "\x1b[{parameters}m");
+                        return;
+                    }
+                    '\x20'..='\x3f' => {}
+                    _ => return,
+                }
+            }
+        }
+        // OSC, DCS, SOS, PM and APC run to BEL or ESC \.
+        Some(']' | 'P' | 'X' | '^' | '_') => {
+            while let Some(c) = rest.next() {
+                if c == '\x07' || c == '\x1b' && rest.next_if_eq(&'\\').is_some() {
+                    return;
+                }
+            }
+        }
+        Some(_) | None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kimi_actors::policy::spec::RunId;
+
+    fn name(text: &str) -> ChildName {
+        ChildName::new(text).unwrap()
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn tell(progress: &mut Progress, fact: Fact, now: Moment) -> Vec<Shown> {
+        progress.event(&TreeEvent { seq: 1, at: now, fact }, now)
+    }
+
+    #[test]
+    fn who_is_waited_for_is_named_once_a_second_with_pid_and_time() {
+        let mut progress = Progress::new(&[name("api")], Color::Off);
+        let (child, run) = (name("api"), RunId(1));
+        tell(&mut progress, Fact::Running { child: child.clone(), run, pid: Some(4711) }, at(0));
+        tell(&mut progress, Fact::Stopping { child, run, grace: Duration::from_secs(9) }, at(1));
+        let every = Duration::from_secs(1);
+        assert_eq!(progress.reminders(at(1), every), Vec::<String>::new());
+        assert_eq!(progress.reminders(at(4), every), ["still waiting for api (pid 4711, 3 s)"]);
+        assert_eq!(progress.reminders(at(4), every), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_childs_line_cannot_harm_the_terminal() {
+        let mut shown = Vec::new();
+        harmless(b"a\x1b[31mred\x1b[0m\x1b[2J\x1b]0;title\x07b\x1b]52;c;evil\x1b\\c\rd\x1b[1;1H\x1bcz\xff", &mut shown);
+        assert_eq!(String::from_utf8(shown).unwrap(), "a\x1b[31mred\x1b[0mbcdz\u{fffd}");
+    }
+
+    #[test]
+    fn spans_are_told_as_people_say_them() {
+        for (millis, text) in [(0, "0 s"), (500, "0.5 s"), (3_000, "3 s"), (61_000, "61 s"), (125_000, "2 min 5 s")] {
+            assert_eq!(seconds(Duration::from_millis(millis)), text);
+        }
+    }
+}

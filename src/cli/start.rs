@@ -1,0 +1,266 @@
+//! `start`: the foreground supervisor.
+
+use std::collections::HashSet;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use kimi_actors::os::signals;
+use kimi_actors::os::{Output, SpawnError, limits, resolve};
+use kimi_actors::policy::escalation::{Action as SignalAction, SignalRules};
+use kimi_actors::policy::event::{Fact, TreeEvent};
+use kimi_actors::policy::signal::Signal;
+use kimi_actors::policy::spec::{ChildName, InvalidName, Lifetime};
+use kimi_actors::policy::tree::ShutdownMode;
+use kimi_actors::{
+    ForceExitPolicy, RuntimeBuilder, RuntimeHandle, ShutdownReport, ShutdownTimeout, SignalOptions, StartError,
+};
+use tokio::sync::broadcast;
+
+use crate::cli::screen::{Screen, Style};
+use crate::cli::{Context, Error, FileArgs};
+use crate::exit_code;
+use crate::document::nearest::did_you_mean;
+use crate::manifest::reach::Reach;
+use crate::manifest::{Location, Manifest};
+use crate::settings::{Action, Settings};
+
+/// What `start` takes.
+#[derive(Clone, Debug, Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub(super) file: FileArgs,
+
+    /// Start all services, as without names
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+
+    /// The services and tasks to start, with what they depend on
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub names: Vec<ChildName>,
+
+    /// How to show what happens
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub output: Option<StartOutput>,
+
+    /// Stop everything when a service or task fails
+    #[arg(long)]
+    pub abort_on_failure: bool,
+}
+
+/// How `start` shows what happens; on a terminal, one line a child unless one of these is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StartOutput {
+    /// One line for each change
+    Plain,
+    /// One JSON object for each event and each line of output
+    Ndjson,
+}
+
+fn name(text: &str) -> Result<ChildName, InvalidName> {
+    ChildName::new(text)
+}
+
+/// Why the foreground supervisor did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ForegroundError {
+    /// A name on the command line is none of the manifest's.
+    #[error("cannot start `{name}`: the manifest has no such service, task or supervisor{hint}")]
+    UnknownName {
+        /// The name.
+        name: ChildName,
+        /// A known name that is near, as a question.
+        hint: String,
+    },
+    /// Programs are missing or cannot be executed; nothing was started.
+    #[error("cannot start: nothing was started, since\n{}", list(.0))]
+    Programs(Vec<(ChildName, SpawnError)>),
+    /// The runtime did not start.
+    #[error(transparent)]
+    Runtime(#[from] StartError),
+    /// The async runtime, or the thread that prints, did not start.
+    #[error("cannot set up the supervisor")]
+    Setup(#[source] std::io::Error),
+}
+
+impl ForegroundError {
+    /// The code that the program ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::UnknownName { .. } => exit_code::USAGE,
+            Self::Programs(_) => exit_code::INVALID_CONFIGURATION,
+            Self::Runtime(StartError::Rules { .. }) => exit_code::INVALID_CONFIGURATION,
+            Self::Runtime(_) | Self::Setup(_) => exit_code::FAILED,
+        }
+    }
+}
+
+fn list(missing: &[(ChildName, SpawnError)]) -> String {
+    let line = |(child, error): &(ChildName, SpawnError)| format!("  {child}: {}", with_causes(error));
+    missing.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Starts the tree and returns when it has ended.
+pub fn run(args: StartArgs, context: &Context) -> Result<ExitCode, Error> {
+    // Whoever started us may have blocked or ignored signals; our children must not inherit that, nor must we.
+    signals::normalise();
+    let mut manifest = context.manifest()?;
+    manifest.rules.lifetime = Lifetime::UntilAllEnded;
+    check_names(&manifest, &args.names)?;
+    if manifest.settings.children.validate_binary {
+        check_programs(&manifest, &args.names)?;
+    }
+    let style = style(&args, context);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(ForegroundError::Setup)?;
+    let report = runtime.block_on(supervise(manifest, &args, style));
+    Ok(ExitCode::from(exit_code::of_report(&report?)))
+}
+
+fn style(args: &StartArgs, context: &Context) -> Style {
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    match args.output {
+        Some(StartOutput::Ndjson) => Style::Ndjson,
+        Some(StartOutput::Plain) => Style::Plain { color: context.color_of(&stdout) },
+        None if stdout.is_terminal() && stderr.is_terminal() && std::env::var_os("CI").is_none() => {
+            Style::Live { color: context.color_of(&stdout) }
+        }
+        None => Style::Plain { color: context.color_of(&stdout) },
+    }
+}
+
+fn check_names(manifest: &Manifest, names: &[ChildName]) -> Result<(), ForegroundError> {
+    let reach = Reach::of(&manifest.rules);
+    match names.iter().find(|name| !reach.knows(name)) {
+        Some(name) => {
+            let hint = did_you_mean(name.as_str(), reach.names().map(ChildName::as_str));
+            Err(ForegroundError::UnknownName { name: name.clone(), hint })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Looks for every program before anything starts, but for those that a task may have to build first.
+fn check_programs(manifest: &Manifest, names: &[ChildName]) -> Result<(), ForegroundError> {
+    let reach = Reach::of(&manifest.rules);
+    let wanted: Option<HashSet<ChildName>> = (!names.is_empty()).then(|| reach.closure(names));
+    let is_wanted = |name: &ChildName| wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
+    let to_check = manifest.commands.iter().filter(|(name, _)| is_wanted(name) && !reach.follows_a_task(name));
+    let missing: Vec<(ChildName, SpawnError)> =
+        to_check.filter_map(|(name, command)| Some((name.clone(), resolve(command).err()?))).collect();
+    if missing.is_empty() { Ok(()) } else { Err(ForegroundError::Programs(missing)) }
+}
+
+async fn supervise(manifest: Manifest, args: &StartArgs, style: Style) -> Result<ShutdownReport, ForegroundError> {
+    let child_descriptors = limits::raise_descriptors().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit on open descriptors stays as it is");
+        None
+    });
+    let names = manifest.commands.iter().map(|(name, _)| name.clone()).collect();
+    let screen = Screen::start(style, names).map_err(ForegroundError::Setup)?;
+    let settings = &manifest.settings;
+    let location = manifest.location.clone();
+    let is_embedded = location == Location::Embedded;
+    let mut builder = RuntimeBuilder::from_rules(manifest.rules, manifest.commands)
+        .child_descriptors(child_descriptors)
+        .output(Output::Lines(Arc::new(screen.sink())))
+        .shutdown_timeout(shutdown_timeout(settings, &manifest.origins))
+        .force_exit(ForceExitPolicy::ExitProcess);
+    if settings.signals.enabled {
+        builder = builder.signals(signal_options(settings));
+    }
+    let handle = builder.start_idle().await?;
+    if is_embedded {
+        screen.note("no kimi-shell.yaml here or above: running the built-in demonstration");
+    }
+    let told = tokio::spawn(tell(handle.clone(), handle.events(), screen.clone(), args.abort_on_failure));
+    begin(&handle, &args.names);
+    let report = handle.wait().await;
+    // The channel closes with the root, so what it still held is told now.
+    drop(handle);
+    drop(tokio::time::timeout(Duration::from_millis(250), told).await);
+    for (child, pid) in &report.survivors {
+        screen.note(&format!("{child}: process {pid} could not be killed"));
+    }
+    screen.finish();
+    Ok(report)
+}
+
+fn begin(handle: &RuntimeHandle, names: &[ChildName]) {
+    let started = if names.is_empty() {
+        handle.start_all()
+    } else {
+        handle.start(&names.iter().map(ChildName::as_str).collect::<Vec<_>>())
+    };
+    if started.is_err() {
+        // The names are known, so the tree has ended before its beginning; the report says why.
+        tracing::debug!("the tree ended before it began");
+    }
+}
+
+/// Shows the events, and ends everything at the first failure if that is wanted.
+async fn tell(
+    handle: RuntimeHandle,
+    mut events: broadcast::Receiver<TreeEvent>,
+    screen: Screen,
+    abort_on_failure: bool,
+) {
+    let handle_of_abort = abort_on_failure.then(|| handle.clone());
+    drop(handle);
+    let mut is_aborting = false;
+    loop {
+        match events.recv().await {
+            Ok(event) => {
+                let is_end = matches!(event.fact, Fact::ShutdownFinished);
+                let fails = matches!(event.fact, Fact::Failed { .. });
+                screen.event(event);
+                if let (true, false, Some(handle)) = (fails, is_aborting, &handle_of_abort) {
+                    is_aborting = true;
+                    handle.ask_shutdown(ShutdownMode::Graceful);
+                }
+                if is_end {
+                    return;
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(missed)) => screen.note(&format!("{missed} events not shown")),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+fn shutdown_timeout(settings: &Settings, origins: &crate::settings::Origins) -> ShutdownTimeout {
+    let signals = &settings.signals;
+    if !signals.force_exit_after_timeout {
+        ShutdownTimeout::Unlimited
+    } else if !origins.is_explicit("signals.graceful_shutdown_timeout") {
+        ShutdownTimeout::Grown
+    } else {
+        ShutdownTimeout::Set(signals.graceful_shutdown_timeout)
+    }
+}
+
+fn signal_options(settings: &Settings) -> SignalOptions {
+    let action = |action: Action| match action {
+        Action::Shutdown => SignalAction::Shutdown,
+        Action::ForcedShutdown => SignalAction::ForcedShutdown,
+        Action::ReopenLogs => SignalAction::Status,
+        Action::Reload => SignalAction::Reload,
+        Action::Forward => SignalAction::Forward,
+        Action::Ignore => SignalAction::Ignore,
+    };
+    let actions = settings.signals.effective();
+    let actions = actions.into_iter().map(|(signal, of)| (signal, action(of))).collect::<std::collections::BTreeMap<Signal, _>>();
+    SignalOptions {
+        rules: SignalRules { actions, ..SignalRules::default() },
+        history: settings.signals.history as usize,
+    }
+}

@@ -1,0 +1,278 @@
+//! From nodes to meaning: keys that are known, values of the right kind, and a report of all that is wrong.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::document::nearest::did_you_mean;
+use crate::document::problem::{Place, Problem, Snippet};
+use crate::document::{Content, Entry, Node, ScalarKind, Source, Span, problem_at};
+use crate::quantity;
+
+/// Collects what is wrong with one source.
+#[derive(Debug)]
+pub struct Report {
+    source: Arc<Source>,
+    problems: RefCell<Vec<Problem>>,
+    /// Where values stand that must not be shown.
+    secrets: RefCell<Vec<Span>>,
+}
+
+impl Report {
+    /// Nothing is wrong with it so far.
+    pub fn new(source: Arc<Source>) -> Self {
+        Self {
+            source,
+            problems: RefCell::default(),
+            secrets: RefCell::default(),
+        }
+    }
+
+    /// Notes a mistake.
+    pub fn wrong(&self, span: Span, message: impl Into<String>) {
+        let problem = problem_at(&self.source, span, message);
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// Lets no mistake show a line in which this, or a part of it, stands.
+    pub fn keep_secret(&self, node: &Node) {
+        match &node.content {
+            Content::Scalar(_) => self.secrets.borrow_mut().push(node.span),
+            Content::List(items) => {
+                for item in items {
+                    self.keep_secret(item);
+                }
+            }
+            Content::Map(entries) => {
+                for entry in entries {
+                    self.keep_secret(&entry.value);
+                }
+            }
+        }
+    }
+
+    /// `; did you mean …?`, or nothing. After many mistakes nobody needs it, and to look for it takes its time.
+    pub fn did_you_mean<'a>(
+        &self,
+        given: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> String {
+        const MOST: usize = 20;
+        if self.problems.borrow().len() < MOST {
+            did_you_mean(given, known)
+        } else {
+            String::new()
+        }
+    }
+
+    /// The place of a part of the source.
+    pub fn place(&self, span: Span) -> Place {
+        Place::File {
+            source: Arc::clone(&self.source),
+            span,
+        }
+    }
+
+    /// All that is wrong, in the order of the file.
+    pub fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| match &problem.place {
+            Place::File { span, .. } => span.start,
+            Place::Environment(_) | Place::Flag(_) => 0,
+        });
+        hide_lines(&mut problems, self.secrets.into_inner());
+        problems
+    }
+
+    /// The entries of a map, or a mistake.
+    pub fn map<'a>(&self, node: &'a Node, what: &str) -> Option<&'a [Entry]> {
+        match &node.content {
+            Content::Map(entries) => Some(entries),
+            Content::Scalar(_) | Content::List(_) => {
+                self.expected(node, &format!("{what} to be a map"));
+                None
+            }
+        }
+    }
+
+    /// The items of a list, or a mistake.
+    pub fn list<'a>(&self, node: &'a Node, what: &str) -> Option<&'a [Node]> {
+        match &node.content {
+            Content::List(items) => Some(items),
+            Content::Scalar(_) | Content::Map(_) => {
+                self.expected(node, &format!("{what} to be a list"));
+                None
+            }
+        }
+    }
+
+    /// A text, or a mistake.
+    pub fn text<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
+        let text = node
+            .scalar()
+            .filter(|scalar| scalar.kind == ScalarKind::Text);
+        if text.is_none() {
+            self.expected(node, &format!("{what} to be text"));
+        }
+        text.map(|scalar| scalar.text.as_str())
+    }
+
+    /// A text, number or truth value as it was written, or a mistake.
+    pub fn verbatim<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
+        let text = node
+            .scalar()
+            .filter(|scalar| scalar.kind != ScalarKind::Null);
+        if text.is_none() {
+            self.expected(node, &format!("{what} to be text"));
+        }
+        text.map(|scalar| scalar.text.as_str())
+    }
+
+    /// A whole number, or a mistake.
+    pub fn whole(&self, node: &Node, what: &str) -> Option<u32> {
+        let number = node
+            .scalar()
+            .filter(|scalar| scalar.kind == ScalarKind::Integer)
+            .and_then(|scalar| scalar.text.parse().ok());
+        if number.is_none() {
+            let expected = format!("{what} to be a whole number of at most {}", u32::MAX);
+            self.expected(node, &expected);
+        }
+        number
+    }
+
+    /// A number, or a mistake.
+    pub fn number(&self, node: &Node, what: &str) -> Option<f64> {
+        let number = node
+            .scalar()
+            .filter(|scalar| matches!(scalar.kind, ScalarKind::Integer | ScalarKind::Float))
+            .and_then(|scalar| scalar.text.parse().ok())
+            .filter(|number: &f64| number.is_finite());
+        if number.is_none() {
+            self.expected(node, &format!("{what} to be a number"));
+        }
+        number
+    }
+
+    /// A duration, or a mistake.
+    pub fn duration(&self, node: &Node, what: &str) -> Option<Duration> {
+        let read = match node.scalar().map(|scalar| (scalar.kind, &scalar.text)) {
+            Some((ScalarKind::Text, text)) => quantity::duration(text),
+            Some((ScalarKind::Integer | ScalarKind::Float, text)) => {
+                Err(quantity::NotADuration::without_unit(text))
+            }
+            Some((ScalarKind::Bool | ScalarKind::Datetime | ScalarKind::Null, _)) | None => {
+                self.expected(node, &format!("{what} to be a duration such as `10s`"));
+                return None;
+            }
+        };
+        read.map_err(|error| self.wrong(node.span, format!("{what}: {error}")))
+            .ok()
+    }
+
+    /// Notes that something else was expected here.
+    pub fn expected(&self, node: &Node, expected: &str) {
+        self.wrong(
+            node.span,
+            format!("expected {expected}, found {}", node.describe()),
+        );
+    }
+}
+
+/// Hides the lines that hold secrets. The problems are sorted; many may stand in one line, which is looked for once.
+fn hide_lines(problems: &mut [Problem], mut secrets: Vec<Span>) {
+    secrets.sort_by_key(|span| span.start);
+    let mut line: Option<Span> = None;
+    for problem in problems {
+        let Place::File { source, span } = &problem.place else {
+            continue;
+        };
+        let here = line
+            .filter(|line| (line.start..=line.end).contains(&span.start))
+            .unwrap_or_else(|| line_around(&source.text, *span));
+        line = Some(here);
+        let first = secrets.partition_point(|secret| secret.end < here.start);
+        if secrets
+            .get(first)
+            .is_some_and(|secret| secret.start <= here.end)
+        {
+            problem.snippet = Snippet::Hidden;
+        }
+    }
+}
+
+/// The whole line in which a part begins.
+fn line_around(text: &str, span: Span) -> Span {
+    let bytes = text.as_bytes();
+    let at = span.start.min(bytes.len());
+    let newline = |byte: &u8| *byte == b'\n';
+    Span {
+        start: bytes[..at].iter().rposition(newline).map_or(0, |n| n + 1),
+        end: bytes[at..]
+            .iter()
+            .position(newline)
+            .map_or(bytes.len(), |n| at + n),
+    }
+}
+
+/// A map whose keys are known.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    entries: &'a [Entry],
+}
+
+impl<'a> Fields<'a> {
+    /// The keys of a map, after all that are not `known` or stand there twice are reported; `x-…` keys are free.
+    ///
+    /// Keys of `later` are known but do nothing in this version, and are refused as such.
+    pub fn read(
+        report: &Report,
+        node: &'a Node,
+        what: &str,
+        known: &[&str],
+        later: &[&str],
+    ) -> Option<Self> {
+        let entries = report.map(node, what)?;
+        let mut seen = HashSet::new();
+        for entry in entries {
+            let key = entry.key.as_str();
+            if key.starts_with("x-") {
+                continue;
+            }
+            if !seen.insert(key) {
+                report.wrong(
+                    entry.key_span,
+                    format!("the key `{key}` stands twice in {what}"),
+                );
+            } else if later.contains(&key) {
+                report.wrong(
+                    entry.key_span,
+                    format!("`{key}` in {what} is not supported by this version"),
+                );
+            } else if !known.contains(&key) {
+                let hint = report.did_you_mean(key, known.iter().copied());
+                let hint = if hint.is_empty() {
+                    format!("; expected one of {}", known.join(", "))
+                } else {
+                    hint
+                };
+                report.wrong(
+                    entry.key_span,
+                    format!("unknown key `{key}` in {what}{hint}"),
+                );
+            }
+        }
+        Some(Self { entries })
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&'a Node> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    /// The key with its value.
+    pub fn entry(&self, key: &str) -> Option<&'a Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+}

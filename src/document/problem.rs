@@ -1,0 +1,188 @@
+//! Mistakes in what people wrote, and how they are shown.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::document::{Source, Span};
+
+/// One mistake: where, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it was made.
+    pub place: Place,
+    /// What is wrong, what was expected, and the nearest known name.
+    pub message: String,
+    /// Whether the line of the file may be shown.
+    pub snippet: Snippet,
+}
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a part of a file.
+    File {
+        /// The file.
+        source: Arc<Source>,
+        /// The part.
+        span: Span,
+    },
+    /// In an environment variable.
+    Environment(String),
+    /// In a flag, as it was given.
+    Flag(String),
+}
+
+/// Whether the line of the file may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snippet {
+    /// It may.
+    Shown,
+    /// It may not: it can hold a secret.
+    Hidden,
+}
+
+/// All mistakes that were found together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problem {
+    /// A mistake whose line may be shown.
+    pub fn new(place: Place, message: impl Into<String>) -> Self {
+        Self {
+            place,
+            message: message.into(),
+            snippet: Snippet::Shown,
+        }
+    }
+}
+
+impl Place {
+    /// The line and column, both from 1, if it is a part of a file.
+    pub fn line_and_column(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::File { source, span } => Some(line_and_column(&source.text, span.start)),
+            Self::Environment(_) | Self::Flag(_) => None,
+        }
+    }
+}
+
+/// Columns count characters, not bytes.
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..boundary(text, offset)];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (
+        before.matches('\n').count() + 1,
+        before[line_start..].chars().count() + 1,
+    )
+}
+
+/// The last start of a character up to here.
+fn boundary(text: &str, offset: usize) -> usize {
+    (0..=offset.min(text.len()))
+        .rev()
+        .find(|offset| text.is_char_boundary(*offset))
+        .unwrap_or(0)
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { source, span } => {
+                let (line, column) = line_and_column(&source.text, span.start);
+                write!(f, "{}:{line}:{column}", source.name)
+            }
+            Self::Environment(variable) => f.write_str(variable),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)?;
+        match (&self.place, self.snippet) {
+            (Place::File { source, span }, Snippet::Shown) => write_snippet(f, &source.text, *span),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The line, and a mark below the part of it that is meant.
+fn write_snippet(f: &mut fmt::Formatter<'_>, text: &str, span: Span) -> fmt::Result {
+    const WIDEST: usize = 120;
+    let (number, column) = line_and_column(text, span.start);
+    let Some(line) = text.lines().nth(number - 1) else {
+        return Ok(());
+    };
+    if column > WIDEST {
+        return Ok(());
+    }
+    // Control characters would move the cursor of a terminal, and tabs would move the mark.
+    let shown: String = line
+        .chars()
+        .take(WIDEST)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let start = boundary(text, span.start);
+    let end = boundary(text, span.end).max(start);
+    let on_this_line = text[start..end].lines().next().unwrap_or("");
+    let marks = on_this_line
+        .chars()
+        .count()
+        .clamp(1, (WIDEST + 1).saturating_sub(column).max(1));
+    write!(
+        f,
+        "\n{number:>5} | {shown}\n      | {:indent$}{}",
+        "",
+        "^".repeat(marks),
+        indent = column - 1
+    )
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Nobody reads more at once.
+        const MOST: usize = 50;
+        for (index, problem) in self.0.iter().take(MOST).enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        if self.0.len() > MOST {
+            write!(f, "\nand {} more", self.0.len() - MOST)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, span: Span) -> String {
+        let source = Arc::new(Source {
+            name: "a.yaml".to_owned(),
+            text: text.to_owned(),
+        });
+        Problem::new(Place::File { source, span }, "wrong").to_string()
+    }
+
+    #[test]
+    fn columns_count_characters_and_the_mark_stands_below_the_part() {
+        assert_eq!(
+            shown("a: 1\nä: böse\n", Span { start: 9, end: 14 }),
+            "a.yaml:2:4: wrong\n    2 | ä: böse\n      |    ^^^^"
+        );
+    }
+
+    #[test]
+    fn places_beyond_the_text_and_inside_a_character_are_shown_without_harm() {
+        for (start, end) in [(0, 0), (1, 1), (1, 99), (99, 120), (99, 2)] {
+            assert!(shown("ä", Span { start, end }).starts_with("a.yaml:1:"));
+        }
+        assert!(shown("", Span::default()).starts_with("a.yaml:1:1: wrong"));
+    }
+}
