@@ -3,6 +3,19 @@
 //! [`Os`] is the seam. Actors know nothing beyond it; [`RealOs`] is the kernel, `testing::FakeOs` a scripted one. A later
 //! keeper process that owns the children while the runtime is replaced fits behind the same seam.
 
+pub mod clock;
+mod clone;
+mod contain;
+mod kernel;
+pub mod output;
+mod real;
+mod reap;
+mod spawn;
+mod table;
+mod thread;
+mod validate;
+mod watch;
+
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +25,9 @@ use std::time::Duration;
 use crate::policy::exit::{Exit, StartFailure};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, CommandSpec, RunId};
+
+pub use real::{RealOs, RealOsError, RealOsOptions};
+pub use validate::resolve;
 
 /// What starts processes and owns them until they are gone.
 pub trait Os: Send + Sync + 'static {

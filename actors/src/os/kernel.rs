@@ -1,0 +1,196 @@
+//! System calls that no safe wrapper offers, each as a safe function on plain numbers.
+//!
+//! The process table keeps process ids and pidfds as numbers, since the kernel writes them there; who passes one in has
+//! made sure, by the slot's lock, that it has not been given back.
+
+#![expect(
+    unsafe_code,
+    reason = "raw system calls on descriptors and ids that the process table owns"
+)]
+
+use std::io;
+use std::mem;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+use rustix::event::epoll;
+
+use crate::policy::exit::Exit;
+use crate::policy::signal::Signal;
+
+/// Whether a process that ended stays a zombie, which pins its ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zombie {
+    Keep,
+    Reap,
+}
+
+/// What the kernel says of a process that ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observed {
+    pub(super) exit: Exit,
+    pub(super) cpu: Duration,
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Sends a signal to the process of a pidfd.
+pub(super) fn signal_process(pidfd: RawFd, signal: i32) -> io::Result<()> {
+    // SAFETY: takes numbers only; a null siginfo means that of kill(2).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd,
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Sends a signal to every process of a group.
+pub(super) fn signal_group(leader: i32, signal: i32) -> io::Result<()> {
+    // Zero, one or a negative number would address others than a group that we made.
+    if leader <= 1 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::kill(-leader, signal) };
+    check(result.into()).map(drop)
+}
+
+/// Asks how a child ended, and reaps it if told so. `None`: it has not ended, or its tracer holds it.
+pub(super) fn observe(pidfd: RawFd, zombie: Zombie) -> io::Result<Option<Observed>> {
+    wait(
+        pidfd,
+        libc::WNOHANG
+            | match zombie {
+                Zombie::Keep => libc::WNOWAIT,
+                Zombie::Reap => 0,
+            },
+    )
+}
+
+/// Waits until a child that was killed, or is about to exit, has ended, and reaps it.
+pub(super) fn wait_and_reap(pidfd: RawFd) -> io::Result<()> {
+    wait(pidfd, 0).map(drop)
+}
+
+fn wait(pidfd: RawFd, options: i32) -> io::Result<Option<Observed>> {
+    // SAFETY: both are plain data, for which all zeroes is a value.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    // SAFETY: as above.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    loop {
+        // SAFETY: the kernel writes into the two structs, which outlive the call. Unlike the function of libc, the system
+        // call takes a rusage.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PIDFD,
+                pidfd,
+                &raw mut info,
+                libc::WEXITED | libc::__WALL | options,
+                &raw mut usage,
+            )
+        };
+        match check(result) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: waitid sets the fields of SIGCHLD, or leaves the zeroes.
+    let pid = unsafe { info.si_pid() };
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    let exit = match info.si_code {
+        libc::CLD_EXITED => Exit::Code(status & 0xff),
+        code => Signal::from_number(status).map_or(Exit::Lost, |signal| Exit::Signal {
+            signal,
+            core: code == libc::CLD_DUMPED,
+        }),
+    };
+    Ok(Some(Observed {
+        exit,
+        cpu: span(usage.ru_utime) + span(usage.ru_stime),
+    }))
+}
+
+fn span(time: libc::timeval) -> Duration {
+    Duration::from_secs(time.tv_sec.unsigned_abs())
+        + Duration::from_micros(time.tv_usec.unsigned_abs())
+}
+
+/// Closes a descriptor of the process table.
+pub(super) fn close(fd: RawFd) {
+    // SAFETY: the table owned it and has just forgotten it. There is nothing to do about an error.
+    unsafe { libc::close(fd) };
+}
+
+/// Watches a descriptor of the process table.
+pub(super) fn watch(
+    epoll: BorrowedFd<'_>,
+    fd: RawFd,
+    data: u64,
+    flags: epoll::EventFlags,
+) -> io::Result<()> {
+    // SAFETY: the table keeps it open for the duration of the call.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    epoll::add(epoll, fd, epoll::EventData::new_u64(data), flags)?;
+    Ok(())
+}
+
+/// Watches it no longer. Closing alone does not end that while another process holds a copy.
+pub(super) fn unwatch(epoll: BorrowedFd<'_>, fd: RawFd) {
+    // SAFETY: the table keeps it open for the duration of the call.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    // One that was never watched is fine.
+    drop(epoll::delete(epoll, fd));
+}
+
+/// The signals of this process that are ignored; bit n − 1 stands for signal n.
+pub(super) fn ignored_signals() -> u64 {
+    (1..=64).fold(0, |set, signal| {
+        // SAFETY: all zeroes is a value of this plain struct.
+        let mut action: libc::sigaction = unsafe { mem::zeroed() };
+        // SAFETY: a null new action only asks; what was is written into a struct that outlives the call.
+        let result = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+        let ignored = result == 0 && action.sa_sigaction == libc::SIG_IGN;
+        set | u64::from(ignored) << (signal - 1)
+    })
+}
+
+/// Runs something with every signal blocked in this thread; a thread started meanwhile keeps that.
+pub(super) fn with_signals_blocked<T>(run: impl FnOnce() -> T) -> T {
+    // SAFETY: all zeroes is a value of this plain struct.
+    let mut every: libc::sigset_t = unsafe { mem::zeroed() };
+    // SAFETY: as above.
+    let mut before: libc::sigset_t = unsafe { mem::zeroed() };
+    // SAFETY: writes into a set that outlives the call.
+    unsafe { libc::sigfillset(&raw mut every) };
+    // SAFETY: reads one set and writes the other; both outlive the call.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const every, &raw mut before) };
+    let result = run();
+    // SAFETY: reads a set that the kernel has filled.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    result
+}
+
+/// Whether the kernel can close ranges of descriptors, Linux 5.9 and later.
+pub(super) fn has_close_range() -> bool {
+    // SAFETY: no descriptor has this number, so nothing is closed.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) };
+    result == 0
+}

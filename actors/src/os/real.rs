@@ -1,0 +1,219 @@
+//! The kernel behind the seam.
+
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::os::clock::Clock;
+use crate::os::reap::Sweeper;
+use crate::os::spawn::Pool;
+use crate::os::table::{Gone, Handle, Phase, Table};
+use crate::os::watch::{Watch, Watcher};
+use crate::os::{Job, News, Os, Process, SignalError, SpawnError, thread};
+use crate::policy::signal::Signal;
+use crate::policy::spec::RunId;
+
+/// What a [`RealOs`] is made with.
+#[derive(Clone, Debug)]
+pub struct RealOsOptions {
+    /// How many runs there can be at once.
+    pub slots: usize,
+    /// The soft limit on open files that children get; ours if absent. For a host that has raised its own.
+    pub child_nofile: Option<u64>,
+}
+
+impl Default for RealOsOptions {
+    fn default() -> Self {
+        Self {
+            slots: 16 * 1024,
+            child_nofile: None,
+        }
+    }
+}
+
+/// Why the threads and descriptors that processes need could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}")]
+pub struct RealOsError {
+    /// What was tried, as a verb and an object.
+    pub step: &'static str,
+    /// What the kernel says.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Real processes. Dropping it kills them all; its threads end once they are reaped.
+pub struct RealOs {
+    shared: Arc<Shared>,
+}
+
+/// What the threads share.
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) table: Table,
+    pub(super) pool: Pool,
+    pub(super) watch: Watch,
+    pub(super) sweeper: Sweeper,
+    closing: AtomicBool,
+}
+
+impl RealOs {
+    /// Starts the two threads that are always there.
+    pub fn new(options: &RealOsOptions) -> Result<Self, RealOsError> {
+        let failed = |step| move |source| RealOsError { step, source };
+        let shared = Arc::new(Shared {
+            clock: Clock::start(),
+            table: Table::new(options.slots),
+            pool: Pool::new(options.child_nofile).map_err(failed("prepare to start processes"))?,
+            watch: Watch::new().map_err(failed("prepare to watch processes"))?,
+            sweeper: Sweeper::default(),
+            closing: AtomicBool::new(false),
+        });
+        // From here on dropping it ends what was started.
+        let os = Self { shared };
+        let watcher = Watcher::new(Arc::clone(&os.shared));
+        thread::start("kimi-watch", move || watcher.run())
+            .map_err(failed("start the watching thread"))?;
+        Pool::start_worker(&os.shared).map_err(failed("start a spawning thread"))?;
+        Ok(os)
+    }
+}
+
+impl Drop for RealOs {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.shared.table.kill_all();
+        self.shared.close_if_over();
+        self.shared.pool.close();
+    }
+}
+
+impl Os for RealOs {
+    fn begin(&self, job: Job) -> Box<dyn Process> {
+        let run = job.run;
+        let handle = match self.shared.table.take(Box::new(job)) {
+            Ok(handle) => {
+                Pool::push(&self.shared, handle);
+                Some(handle)
+            }
+            Err(job) => {
+                let slots = self.shared.table.slots();
+                contained(|| {
+                    job.observer
+                        .tell(News::NotStarted(SpawnError::TableFull { slots }));
+                });
+                None
+            }
+        };
+        Box::new(RealProcess {
+            shared: Arc::clone(&self.shared),
+            handle,
+            run,
+        })
+    }
+
+    fn when_gone(&self, run: RunId, then: Box<dyn FnOnce() + Send>) {
+        Gone::call(self.shared.table.when_gone(run, then));
+    }
+
+    fn kill_all(&self) {
+        self.shared.table.kill_all();
+    }
+
+    fn live(&self) -> usize {
+        self.shared.table.live()
+    }
+}
+
+struct RealProcess {
+    shared: Arc<Shared>,
+    /// `None`: there was no slot.
+    handle: Option<Handle>,
+    run: RunId,
+}
+
+impl Process for RealProcess {
+    fn signal(&self, signal: Signal) -> Result<(), SignalError> {
+        let Some((slot, mut state)) = self.handle.and_then(|handle| self.shared.table.get(handle))
+        else {
+            return Ok(());
+        };
+        state.asked = true;
+        if slot.pid.load(Ordering::Acquire) <= 0 {
+            state.pending = Some(signal);
+            return Ok(());
+        }
+        slot.signal(signal).map_err(|source| SignalError {
+            signal,
+            run: self.run,
+            source,
+        })
+    }
+
+    fn kill(&self) {
+        let Some(handle) = self.handle else {
+            return;
+        };
+        let Some((slot, mut state)) = self.shared.table.get(handle) else {
+            return;
+        };
+        state.asked = true;
+        state.doomed = true;
+        let is_waiting = state.phase == Phase::Waiting;
+        // It may be gone already; nobody could do anything about another failure.
+        drop(slot.signal(Signal::KILL));
+        drop(state);
+        if is_waiting {
+            self.shared.refuse(handle, SpawnError::Abandoned);
+        }
+    }
+}
+
+impl Drop for RealProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Shared {
+    /// Tells that the run never began. Of several who try, one succeeds.
+    pub(super) fn refuse(&self, handle: Handle, error: SpawnError) {
+        let Some((_, mut state)) = self.table.get(handle) else {
+            return;
+        };
+        if state.phase != Phase::Waiting {
+            return;
+        }
+        let Some(job) = state.job.take() else {
+            return;
+        };
+        drop(state);
+        contained(|| job.observer.tell(News::NotStarted(error)));
+        Gone::call(self.finish(handle, job.run));
+    }
+
+    /// Lets go of the slot, and of the threads if this was the last.
+    pub(super) fn finish(&self, handle: Handle, run: RunId) -> Option<Box<Gone>> {
+        let gone = self.table.finish(handle, run);
+        self.close_if_over();
+        gone
+    }
+
+    /// Whether the runtime was dropped and no process is left.
+    pub(super) fn is_over(&self) -> bool {
+        self.closing.load(Ordering::Acquire) && self.table.live() == 0
+    }
+
+    fn close_if_over(&self) {
+        if self.is_over() {
+            self.watch.wake();
+            self.sweeper.close();
+        }
+    }
+}
+
+/// Calls what others have written. A panic in it is theirs, and was reported by the panic hook; our threads go on.
+pub(super) fn contained(call: impl FnOnce()) {
+    drop(panic::catch_unwind(AssertUnwindSafe(call)));
+}

@@ -1,0 +1,740 @@
+//! The threads that start processes.
+//!
+//! Whoever starts a process waits in the kernel until its program runs, which a hanging file system can delay for ever. So
+//! a few threads of this module's own do it. One that is held up for a second is replaced, up to a bound.
+
+use std::collections::VecDeque;
+use std::ffi::{CString, OsStr, c_char};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::DupFlags;
+use rustix::pipe::PipeFlags;
+use rustix::thread::{NanosleepRelativeResult, Timespec};
+
+use crate::os::clone::{self, Files, Parts, Plan, Stack, Stage};
+use crate::os::output::{HeadTail, LineSplitter};
+use crate::os::real::Shared;
+use crate::os::table::{Handle, Phase, lock};
+use crate::os::watch::{Io, Keep, Order, Reader};
+use crate::os::{News, Output, SpawnError, kernel, thread, validate};
+use crate::policy::signal::Signal;
+use crate::policy::spec::{BaseEnv, CommandSpec};
+use crate::policy::time::Moment;
+
+/// More do not help: the kernel takes turns at making processes.
+const MAX_SERVING: usize = 4;
+/// How many may be held up before nobody takes their place any more.
+const MAX_STUCK: usize = 16;
+/// After this long a thread counts as held up.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// How often a program that is still being written is tried again, and how long that waits.
+const BUSY_RETRIES: u32 = 3;
+const BUSY_PAUSE_NANOSECONDS: i64 = 50_000_000;
+/// How old the known set of ignored signals may be.
+const IGNORED_AGE: Duration = Duration::from_secs(1);
+/// Larger blocks of arguments are given back after use.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// The jobs that wait, and who serves them.
+pub(super) struct Pool {
+    state: Mutex<PoolState>,
+    wake: Condvar,
+    base: usize,
+    dev_null: OwnedFd,
+    can_share: bool,
+    nofile: Option<libc::rlimit64>,
+}
+
+struct PoolState {
+    /// Bounded by the slots of the table.
+    queue: VecDeque<Handle>,
+    workers: [Worker; MAX_SERVING + MAX_STUCK],
+    idle: usize,
+    /// Threads that are not held up.
+    serving: usize,
+    check_is_due: bool,
+    closing: bool,
+    spare: Vec<Berth>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worker {
+    Absent,
+    Idle,
+    Busy(Moment),
+    Stuck,
+}
+
+/// Two low descriptor numbers kept occupied, so that a child's outputs can be put there however many are open.
+struct Berth {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Berth {
+    fn new(dev_null: &OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            stdout: rustix::io::fcntl_dupfd_cloexec(dev_null, 3)?,
+            stderr: rustix::io::fcntl_dupfd_cloexec(dev_null, 3)?,
+        })
+    }
+}
+
+impl Pool {
+    /// `child_nofile`: the soft limit on open files that children get, if not ours.
+    pub(super) fn new(child_nofile: Option<u64>) -> io::Result<Self> {
+        let dev_null = rustix::fs::open(
+            "/dev/null",
+            OFlags::RDWR | OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?;
+        let dev_null = above_stdio(dev_null)?;
+        let base = std::thread::available_parallelism()
+            .map_or(1, std::num::NonZero::get)
+            .min(MAX_SERVING);
+        let spare = (0..base)
+            .map(|_| Berth::new(&dev_null))
+            .collect::<io::Result<_>>()?;
+        let nofile = child_nofile.map(|soft| {
+            let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+                .maximum
+                .unwrap_or(libc::RLIM64_INFINITY);
+            libc::rlimit64 {
+                rlim_cur: soft.min(hard),
+                rlim_max: hard,
+            }
+        });
+        Ok(Self {
+            state: Mutex::new(PoolState {
+                queue: VecDeque::new(),
+                workers: [Worker::Absent; MAX_SERVING + MAX_STUCK],
+                idle: 0,
+                serving: 0,
+                check_is_due: false,
+                closing: false,
+                spare,
+            }),
+            wake: Condvar::new(),
+            base,
+            dev_null,
+            can_share: kernel::has_close_range(),
+            nofile,
+        })
+    }
+
+    /// Queues a run; starts a thread for it if none is free and there may be more.
+    pub(super) fn push(shared: &Arc<Shared>, handle: Handle) {
+        let pool = &shared.pool;
+        let mut state = lock(&pool.state);
+        state.queue.push_back(handle);
+        if state.queue.len() <= state.idle {
+            drop(state);
+            pool.wake.notify_one();
+        } else if state.serving < pool.base {
+            drop(state);
+            // Without a new thread those that exist serve it; there is always one.
+            drop(Self::start_worker(shared));
+        } else if !state.check_is_due {
+            state.check_is_due = true;
+            drop(state);
+            let at = shared.clock.now() + STUCK_AFTER;
+            shared.watch.order(Order::CheckSpawners(at));
+        }
+    }
+
+    /// Starts one more thread.
+    pub(super) fn start_worker(shared: &Arc<Shared>) -> io::Result<()> {
+        let mut state = lock(&shared.pool.state);
+        let Some(place) = state.workers.iter().position(|w| *w == Worker::Absent) else {
+            return Ok(());
+        };
+        state.workers[place] = Worker::Busy(shared.clock.now());
+        state.serving += 1;
+        drop(state);
+        let theirs = Arc::clone(shared);
+        let started = Bench::new(&shared.pool)
+            .and_then(|bench| thread::start("kimi-spawn", move || work(&theirs, place, bench)));
+        if started.is_err() {
+            let mut state = lock(&shared.pool.state);
+            state.workers[place] = Worker::Absent;
+            state.serving -= 1;
+        }
+        started
+    }
+
+    /// Replaces who is held up while others wait; returns when to look again.
+    pub(super) fn check(shared: &Arc<Shared>, now: Moment) -> Option<Moment> {
+        let mut state = lock(&shared.pool.state);
+        if state.queue.is_empty() {
+            state.check_is_due = false;
+            return None;
+        }
+        let mut next = now + STUCK_AFTER;
+        let mut replace = 0;
+        for place in 0..state.workers.len() {
+            match state.workers[place] {
+                Worker::Busy(since) if now.since(since) >= STUCK_AFTER => {
+                    state.workers[place] = Worker::Stuck;
+                    state.serving -= 1;
+                    replace += 1;
+                }
+                Worker::Busy(since) => next = next.min(since + STUCK_AFTER),
+                Worker::Absent | Worker::Idle | Worker::Stuck => {}
+            }
+        }
+        drop(state);
+        for _ in 0..replace {
+            drop(Self::start_worker(shared));
+        }
+        Some(next)
+    }
+
+    /// Lets the threads end once nothing waits.
+    pub(super) fn close(&self) {
+        lock(&self.state).closing = true;
+        self.wake.notify_all();
+    }
+
+    /// Waits for the next run; `None`: this thread is not needed any more.
+    fn next(&self, place: usize, shared: &Shared) -> Option<Handle> {
+        let mut state = lock(&self.state);
+        if state.workers[place] == Worker::Stuck {
+            if state.serving >= self.base {
+                state.workers[place] = Worker::Absent;
+                return None;
+            }
+            state.serving += 1;
+        }
+        state.workers[place] = Worker::Idle;
+        state.idle += 1;
+        loop {
+            if let Some(handle) = state.queue.pop_front() {
+                state.idle -= 1;
+                state.workers[place] = Worker::Busy(shared.clock.now());
+                return Some(handle);
+            }
+            if state.closing {
+                state.idle -= 1;
+                state.serving -= 1;
+                state.workers[place] = Worker::Absent;
+                return None;
+            }
+            state = self
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn give_back(&self, berth: Berth) {
+        let mut state = lock(&self.state);
+        if state.spare.len() < self.base {
+            state.spare.push(berth);
+        }
+    }
+}
+
+/// What one thread needs to start processes, kept from one to the next.
+struct Bench {
+    stack: Stack,
+    berth: Berth,
+    ignored: u64,
+    ignored_at: Option<Moment>,
+}
+
+// The stack is used by the children of one thread at a time; it moves to that thread before the first.
+impl Bench {
+    fn new(pool: &Pool) -> io::Result<Self> {
+        let spare = lock(&pool.state).spare.pop();
+        let berth = match spare {
+            Some(berth) => berth,
+            None => Berth::new(&pool.dev_null)?,
+        };
+        Ok(Self {
+            stack: Stack::new()?,
+            berth,
+            ignored: 0,
+            ignored_at: None,
+        })
+    }
+
+    /// The signals that we ignore. Asking takes a system call for each signal, so a recent answer is used again.
+    fn ignored(&mut self, now: Moment) -> u64 {
+        if self
+            .ignored_at
+            .is_none_or(|at| now.since(at) >= IGNORED_AGE)
+        {
+            self.ignored = kernel::ignored_signals();
+            self.ignored_at = Some(now);
+        }
+        self.ignored
+    }
+}
+
+fn work(shared: &Arc<Shared>, place: usize, mut bench: Bench) {
+    let mut argv = Block::default();
+    let mut envp = Block::default();
+    while let Some(handle) = shared.pool.next(place, shared) {
+        let mut begun = 0;
+        loop {
+            let result = begin(shared, &mut bench, (&mut argv, &mut envp), handle);
+            let Err(error) = result else {
+                break;
+            };
+            if begun < BUSY_RETRIES && is_busy(&error) {
+                begun += 1;
+                pause();
+            } else {
+                shared.refuse(handle, error);
+                break;
+            }
+        }
+        argv.trim();
+        envp.trim();
+    }
+    shared.pool.give_back(bench.berth);
+}
+
+fn is_busy(error: &SpawnError) -> bool {
+    matches!(error, SpawnError::System { source, .. } if source.raw_os_error() == Some(libc::ETXTBSY))
+}
+
+fn pause() {
+    let mut left = Timespec {
+        tv_sec: 0,
+        tv_nsec: BUSY_PAUSE_NANOSECONDS,
+    };
+    while let NanosleepRelativeResult::Interrupted(rest) = rustix::thread::nanosleep(&left) {
+        left = rest;
+    }
+}
+
+/// Starts the run's process. An error means that none is left of the attempt.
+fn begin(
+    shared: &Arc<Shared>,
+    bench: &mut Bench,
+    (argv, envp): (&mut Block, &mut Block),
+    handle: Handle,
+) -> Result<(), SpawnError> {
+    let Some((command, output)) = shared.job_of(handle) else {
+        return Ok(());
+    };
+    let path = validate::locate(&command)?;
+    let program = validate::terminated(path.clone(), "the program")?;
+    fill_arguments(argv, &command)?;
+    fill_environment(envp, &command)?;
+    let directory = command
+        .cwd
+        .clone()
+        .map(|cwd| validate::terminated(cwd, "the working directory"))
+        .transpose()?;
+    let pipes = Pipes::new(&output, &shared.pool, &mut bench.berth)?;
+    let ignored = bench.ignored(shared.clock.now());
+    let mut plan = Plan::new(&Parts {
+        path: &program,
+        argv: argv.pointers(),
+        envp: envp.pointers(),
+        directory: directory.as_deref(),
+        stdio: pipes.stdio,
+        files: files(&shared.pool, &pipes.stdio),
+        ignored,
+        nofile: shared.pool.nofile,
+        cgroup: None,
+    });
+    if !shared.set_cloning(handle) {
+        pipes.abandon(&shared.pool, &mut bench.berth);
+        return Err(SpawnError::Abandoned);
+    }
+    let slot = shared.table.slot(handle);
+    let cloned = clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd);
+    let readers = pipes.into_readers(&shared.pool, &mut bench.berth);
+    if let Err(source) = cloned {
+        // The kernel may have written a descriptor there and closed it again.
+        slot.forget_process();
+        shared.set_waiting(handle);
+        return Err(SpawnError::System {
+            step: "make a process",
+            source,
+        });
+    }
+    if let Some((stage, source)) = plan.failure() {
+        shared.discard(handle);
+        return Err(explain(&command, &path, directory.as_ref(), stage, source));
+    }
+    shared.adopt(handle, readers, &output)
+}
+
+fn files(pool: &Pool, stdio: &[RawFd; 3]) -> Files {
+    if pool.can_share {
+        let highest = stdio.iter().copied().max().unwrap_or(0).max(2);
+        Files::Share {
+            below: highest.cast_unsigned() + 1,
+        }
+    } else {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+            .current
+            .unwrap_or(u64::from(u16::MAX));
+        Files::Copy {
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn explain(
+    command: &CommandSpec,
+    path: &std::path::Path,
+    directory: Option<&CString>,
+    stage: Stage,
+    source: io::Error,
+) -> SpawnError {
+    let step = match stage {
+        Stage::Exec => return validate::explain(command, path, source),
+        Stage::Directory => {
+            let path = directory.map_or(&b""[..], |cwd| cwd.as_bytes());
+            return SpawnError::Cwd {
+                path: OsStr::from_bytes(path).into(),
+                source,
+            };
+        }
+        Stage::Session => "make a session",
+        Stage::Files => "close the descriptors that it must not have",
+        Stage::Stdio => "connect its output",
+        Stage::Limit => "restore its limit on open files",
+        Stage::Signals => "reset its signals",
+    };
+    SpawnError::System { step, source }
+}
+
+/// A child's ends of its pipes, in their berths, and ours.
+struct Pipes {
+    stdio: [RawFd; 3],
+    readers: [Option<OwnedFd>; 2],
+}
+
+impl Pipes {
+    fn new(output: &Output, pool: &Pool, berth: &mut Berth) -> Result<Self, SpawnError> {
+        let null = pool.dev_null.as_raw_fd();
+        match output {
+            Output::Discard => Ok(Self {
+                stdio: [null; 3],
+                readers: [None, None],
+            }),
+            Output::Inherit => Ok(Self {
+                stdio: [
+                    null,
+                    inherited(&rustix::stdio::stdout(), null),
+                    inherited(&rustix::stdio::stderr(), null),
+                ],
+                readers: [None, None],
+            }),
+            Output::Lines(_) | Output::Capture { .. } => {
+                let made = pipe_into(&mut berth.stdout)
+                    .and_then(|stdout| Ok((stdout, pipe_into(&mut berth.stderr)?)));
+                match made {
+                    Ok((stdout, stderr)) => Ok(Self {
+                        stdio: [null, berth.stdout.as_raw_fd(), berth.stderr.as_raw_fd()],
+                        readers: [Some(stdout), Some(stderr)],
+                    }),
+                    Err(source) => {
+                        clear(pool, berth);
+                        Err(SpawnError::System {
+                            step: "make a pipe",
+                            source,
+                        })
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes our copies of the child's ends.
+    fn into_readers(self, pool: &Pool, berth: &mut Berth) -> [Option<OwnedFd>; 2] {
+        if self.readers.iter().any(Option::is_some) {
+            clear(pool, berth);
+        }
+        self.readers
+    }
+
+    fn abandon(self, pool: &Pool, berth: &mut Berth) {
+        drop(self.into_readers(pool, berth));
+    }
+}
+
+/// −1, so that the child keeps ours; what is closed with us is replaced, lest the child's first file become its stdout.
+fn inherited(ours: &rustix::fd::BorrowedFd<'_>, null: RawFd) -> RawFd {
+    match rustix::io::fcntl_getfd(ours) {
+        Ok(_) => -1,
+        Err(_) => null,
+    }
+}
+
+/// Makes a pipe whose write end is in this berth; returns its read end.
+fn pipe_into(berth: &mut OwnedFd) -> io::Result<OwnedFd> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let read = above_stdio(read)?;
+    fcntl_setfl(&read, OFlags::NONBLOCK)?;
+    rustix::io::dup3(&write, berth, DupFlags::CLOEXEC)?;
+    Ok(read)
+}
+
+/// Puts `/dev/null` back into the berths. Neither call allocates a descriptor, so neither fails.
+fn clear(pool: &Pool, berth: &mut Berth) {
+    drop(rustix::io::dup3(
+        &pool.dev_null,
+        &mut berth.stdout,
+        DupFlags::CLOEXEC,
+    ));
+    drop(rustix::io::dup3(
+        &pool.dev_null,
+        &mut berth.stderr,
+        DupFlags::CLOEXEC,
+    ));
+}
+
+/// Keeps our descriptors out of the places of stdin, stdout and stderr, should the host have closed those.
+fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        Ok(fd)
+    } else {
+        Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?)
+    }
+}
+
+impl Shared {
+    /// What is to be started, if it is still wanted.
+    fn job_of(&self, handle: Handle) -> Option<(Arc<CommandSpec>, Output)> {
+        let (_, state) = self.table.get(handle)?;
+        let job = state
+            .job
+            .as_ref()
+            .filter(|_| state.phase == Phase::Waiting)?;
+        Some((Arc::clone(&job.command), job.output.clone()))
+    }
+
+    /// From here on a process may exist.
+    fn set_cloning(&self, handle: Handle) -> bool {
+        let now = self.clock.now();
+        let Some((_, mut state)) = self.table.get(handle) else {
+            return false;
+        };
+        if state.phase != Phase::Waiting || state.doomed {
+            return false;
+        }
+        state.phase = Phase::Cloning;
+        state.born = now;
+        true
+    }
+
+    fn set_waiting(&self, handle: Handle) {
+        if let Some((_, mut state)) = self.table.get(handle) {
+            state.phase = Phase::Waiting;
+        }
+    }
+
+    /// Reaps a process that is dead or was killed, and that nobody watches.
+    fn discard(&self, handle: Handle) {
+        let (_, pidfd) = self.table.slot(handle).forget_process();
+        if pidfd >= 0 {
+            drop(kernel::wait_and_reap(pidfd));
+            kernel::close(pidfd);
+        }
+        self.set_waiting(handle);
+    }
+
+    /// Hands a new process to the thread that watches, and tells that it has started.
+    fn adopt(
+        &self,
+        handle: Handle,
+        readers: [Option<OwnedFd>; 2],
+        output: &Output,
+    ) -> Result<(), SpawnError> {
+        let slot = self.table.slot(handle);
+        let pidfd = slot.pidfd.load(Ordering::Acquire);
+        let streams = readers
+            .each_ref()
+            .map(|reader| reader.as_ref().map_or(-1, AsRawFd::as_raw_fd));
+        let io = self.io(handle, readers, output);
+        let Some((_, mut state)) = self.table.get(handle) else {
+            return Ok(());
+        };
+        state.phase = Phase::Born;
+        state.io_held = io.is_some();
+        state.io = io;
+        state.abandoned = state.doomed;
+        let observer = state
+            .job
+            .as_ref()
+            .filter(|_| !state.doomed)
+            .map(|job| Arc::clone(&job.observer));
+        drop(state);
+        if let Err(source) = self.watch.add(handle, pidfd, streams) {
+            self.withdraw(handle, pidfd);
+            return Err(SpawnError::System {
+                step: "watch the process",
+                source,
+            });
+        }
+        if let Some(observer) = observer {
+            let pid = slot.pid.load(Ordering::Acquire).cast_unsigned();
+            super::real::contained(|| observer.tell(News::Started { pid }));
+        }
+        self.announce(handle);
+        Ok(())
+    }
+
+    fn io(
+        &self,
+        handle: Handle,
+        readers: [Option<OwnedFd>; 2],
+        output: &Output,
+    ) -> Option<Box<Io>> {
+        let (sink, keep): (_, fn(usize) -> Keep) = match output {
+            Output::Discard | Output::Inherit => return None,
+            Output::Lines(sink) => (Some(Arc::clone(sink)), |_| Keep::Lines(LineSplitter::new())),
+            Output::Capture { .. } => (None, |cap| Keep::Bytes(HeadTail::new(cap))),
+        };
+        let cap_bytes = match output {
+            Output::Capture { cap_bytes } => *cap_bytes,
+            Output::Discard | Output::Inherit | Output::Lines(_) => 0,
+        };
+        let (_, state) = self.table.get(handle)?;
+        let job = state.job.as_ref()?;
+        let (run, child) = (job.run, job.child.clone());
+        drop(state);
+        let readers = readers.map(|fd| Reader {
+            fd,
+            keep: keep(cap_bytes),
+        });
+        Some(Box::new(Io {
+            run,
+            child,
+            sink,
+            readers,
+            drain: None,
+            ending: None,
+        }))
+    }
+
+    /// Kills a process that cannot be watched.
+    fn withdraw(&self, handle: Handle, pidfd: RawFd) {
+        let Some((slot, mut state)) = self.table.get(handle) else {
+            return;
+        };
+        drop(slot.signal(Signal::KILL));
+        let io = state.io.take();
+        state.io_held = false;
+        drop(state);
+        self.watch.remove(pidfd);
+        if let Some(io) = io {
+            self.watch.close(*io);
+        }
+        self.discard(handle);
+    }
+
+    /// Its start was told: lets its end be told.
+    fn announce(&self, handle: Handle) {
+        let Some((slot, mut state)) = self.table.get(handle) else {
+            return;
+        };
+        state.phase = Phase::Running;
+        if state.doomed {
+            drop(slot.signal(Signal::KILL));
+        } else if let Some(signal) = state.pending.take() {
+            drop(slot.signal(signal));
+        }
+        let ended = state.ended_early;
+        drop(state);
+        if ended {
+            self.watch.order(Order::Ended(handle));
+        }
+    }
+}
+
+/// A list of texts as the kernel takes it.
+#[derive(Debug, Default)]
+struct Block {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+    pointers: Vec<*const c_char>,
+}
+
+/// A text contains a NUL byte.
+struct HasNul;
+
+impl Block {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+        self.pointers.clear();
+    }
+
+    fn push(&mut self, parts: &[&[u8]]) -> Result<(), HasNul> {
+        self.starts.push(self.bytes.len());
+        for part in parts {
+            if part.contains(&0) {
+                return Err(HasNul);
+            }
+            self.bytes.extend_from_slice(part);
+        }
+        self.bytes.push(0);
+        Ok(())
+    }
+
+    fn pointers(&mut self) -> &[*const c_char] {
+        self.pointers.clear();
+        self.pointers.extend(
+            self.starts
+                .iter()
+                .map(|start| self.bytes[*start..].as_ptr().cast()),
+        );
+        self.pointers.push(std::ptr::null());
+        &self.pointers
+    }
+
+    fn trim(&mut self) {
+        if self.bytes.capacity() > BLOCK_BYTES {
+            *self = Self::default();
+        }
+    }
+}
+
+fn fill_arguments(block: &mut Block, command: &CommandSpec) -> Result<(), SpawnError> {
+    block.clear();
+    std::iter::once(&command.program)
+        .chain(&command.args)
+        .try_for_each(|argument| block.push(&[argument.as_bytes()]))
+        .map_err(|HasNul| SpawnError::Nul {
+            what: "an argument",
+        })
+}
+
+fn fill_environment(block: &mut Block, command: &CommandSpec) -> Result<(), SpawnError> {
+    block.clear();
+    let result = match command.base_env {
+        BaseEnv::Empty => Ok(()),
+        BaseEnv::Inherited => std::env::vars_os()
+            .filter(|(name, _)| !command.env.iter().any(|(set, _)| set == name))
+            .try_for_each(|(name, value)| block.push(&[name.as_bytes(), b"=", value.as_bytes()])),
+    };
+    result
+        .and_then(|()| {
+            command
+                .env
+                .iter()
+                .enumerate()
+                // The last one of a name wins.
+                .filter(|(at, (name, _))| !command.env[at + 1..].iter().any(|(set, _)| set == name))
+                .try_for_each(|(_, (name, value))| {
+                    block.push(&[name.as_bytes(), b"=", value.as_bytes()])
+                })
+        })
+        .map_err(|HasNul| SpawnError::Nul {
+            what: "the environment",
+        })
+}
