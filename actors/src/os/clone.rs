@@ -18,7 +18,6 @@
 use std::ffi::{CStr, c_char};
 use std::io;
 use std::marker::PhantomData;
-use std::mem;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -271,11 +270,11 @@ fn clone3(plan: &Plan<'_>, stack: &Stack, pid: &AtomicI32, pidfd: &AtomicI32) ->
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: plan.cgroup.map_or(0, |fd| fd as u64),
+        cgroup: plan.cgroup.map_or(0, |fd| u64::from(fd.cast_unsigned())),
     };
     // SAFETY: the arguments name memory that outlives the child's use of it, because the kernel holds this thread until
     // the child has executed its program or ended; the child runs `child` on a stack of its own and never returns.
-    let result = unsafe { arch::clone3(&args, mem::size_of::<CloneArgs>(), child, plan) };
+    let result = unsafe { arch::clone3(&args, size_of::<CloneArgs>(), child, plan) };
     outcome(result)
 }
 
@@ -380,7 +379,7 @@ fn carry_out(plan: &Plan<'_>) -> Result<Never, (Stage, i32)> {
             libc::SIG_SETMASK as usize,
             ptr::from_ref(&none) as usize,
             0,
-            mem::size_of::<u64>(),
+            size_of::<u64>(),
             0,
         ],
     )?;
@@ -425,7 +424,7 @@ fn reset_signals(plan: &Plan<'_>) -> Result<(), (Stage, i32)> {
                     signal,
                     ptr::from_ref(&default) as usize,
                     0,
-                    mem::size_of::<u64>(),
+                    size_of::<u64>(),
                     0,
                 ],
             )?;
@@ -448,6 +447,11 @@ fn call(stage: Stage, number: libc::c_long, args: [usize; 5]) -> Result<(), (Sta
 }
 
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::many_single_char_names,
+    reason = "registers are 64 bits wide, and have no better names"
+)]
 mod arch {
     use std::arch::asm;
 
@@ -528,6 +532,11 @@ mod arch {
 }
 
 #[cfg(target_arch = "aarch64")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::many_single_char_names,
+    reason = "registers are 64 bits wide, and have no better names"
+)]
 mod arch {
     use std::arch::asm;
 
