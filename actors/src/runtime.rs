@@ -30,7 +30,7 @@ use crate::policy::spec::{
     ChildName, CommandSpec, Lifetime, NodeId, NodeRules, StopSpec, TreeRules,
 };
 use crate::policy::tree::{ChildStatus, Event, Input, Reach, ShutdownMode, State, Tree};
-use crate::tree::root::{Finished, Job, Root, RootArguments, RootMsg};
+use crate::tree::root::{Finished, Job, Recorder, Root, RootArguments, RootMsg};
 use crate::tree::signals::{Receipt, Signals, SignalsMsg};
 use crate::tree::timer::Timer;
 use crate::work::Work;
@@ -93,7 +93,7 @@ pub struct RuntimeBuilder {
     signals: Option<SignalOptions>,
     os: Option<Arc<dyn Os>>,
     child_descriptors: Option<u64>,
-    recorder: Option<Box<dyn FnMut(&Input) + Send>>,
+    recorder: Option<Recorder>,
 }
 
 /// How long a shutdown may take.
@@ -260,15 +260,14 @@ impl RuntimeBuilder {
             Tree::new(&rules, clock::first_run()).map_err(|errors| StartError::Rules { errors })?;
         let jobs = jobs_by_node(&tree, &rules, self.jobs, &self.output)?;
         let slots = 2 * tree.nodes().count() + 2 * rules.limits.max_concurrent as usize + 64;
-        let os: Arc<dyn Os> = match self.os {
-            Some(os) => os,
-            None => {
-                let options = RealOsOptions {
-                    slots,
-                    child_nofile: self.child_descriptors,
-                };
-                Arc::new(RealOs::new(&options).map_err(StartError::Os)?)
-            }
+        let os: Arc<dyn Os> = if let Some(os) = self.os {
+            os
+        } else {
+            let options = RealOsOptions {
+                slots,
+                child_nofile: self.child_descriptors,
+            };
+            Arc::new(RealOs::new(&options).map_err(StartError::Os)?)
         };
         let clock = Clock::start();
         let begin = Instant::now();
@@ -398,7 +397,7 @@ struct Guards {
 
 impl Guards {
     /// The deadline is armed, and force applied, before any actor hears of the signal.
-    fn apply(&self, received: &Received, decision: &Decision) {
+    fn apply(&self, received: &Received, decision: Decision) {
         match decision {
             Decision::Shutdown { .. } => {
                 if let Some(budget) = self.budget {
@@ -406,7 +405,7 @@ impl Guards {
                 }
             }
             Decision::Force { signal } => {
-                let code = if *signal == Signal::QUIT {
+                let code = if signal == Signal::QUIT {
                     exit::QUIT
                 } else {
                     exit::FORCED
@@ -439,7 +438,7 @@ async fn listen(
     let (clock, receiver) = (guards.clock, actor.clone());
     let tell = move |received: Received| {
         let decision = escalation.next(received.signal, received.at);
-        guards.apply(&received, &decision);
+        guards.apply(&received, decision);
         if let Err(error) = receiver.cast(SignalsMsg::Decided(Receipt { received, decision })) {
             warn!(%error, "the signal actor was gone before a signal");
         }

@@ -185,18 +185,19 @@ impl Os for FakeOs {
 
     fn when_gone(&self, run: RunId, then: Box<dyn FnOnce() + Send>) {
         let mut fake = self.lock();
-        match fake.runs.get_mut(&run) {
-            Some(run) => run.gone.push(then),
-            None => {
-                drop(fake);
-                then();
-            }
+        if let Some(run) = fake.runs.get_mut(&run) {
+            run.gone.push(then);
+        } else {
+            drop(fake);
+            then();
         }
     }
 
     fn kill_all(&self) {
         let runs: Vec<RunId> = self.lock().runs.keys().copied().collect();
-        runs.into_iter().for_each(|run| self.act(run, Signal::KILL));
+        for run in runs {
+            self.act(run, Signal::KILL);
+        }
     }
 
     fn live(&self) -> usize {

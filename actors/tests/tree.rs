@@ -1,5 +1,11 @@
 //! The actors on a paused clock and a scripted operating system: what is asked of it, and what observers are told.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking, and looks only at what it is about"
+)]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -109,7 +115,7 @@ async fn a_stable_child_comes_back_at_once_and_a_crashing_one_after_longer_and_l
     loop {
         match events.recv().await.unwrap().fact {
             Fact::RestartScheduled { child, delay, .. } if child.as_str() == "crashing" => {
-                delays.push(delay.as_secs_f64())
+                delays.push(delay.as_secs_f64());
             }
             Fact::RestartScheduled { delay, .. } => assert_eq!(delay, Duration::ZERO),
             Fact::Failed { child, why } => {

@@ -193,7 +193,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
         color_environment,
     };
     match cli.verb {
-        Verb::Start(args) => start::run(args, &context),
+        Verb::Start(args) => start::run(&args, &context),
         Verb::Config(args) => config::run(&args, &context),
         Verb::Help(args) => help::run(&args),
         Verb::Version(args) => version::run(&args),

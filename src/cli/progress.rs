@@ -122,7 +122,7 @@ impl Progress {
     }
 
     /// A child's line as JSON.
-    pub(super) fn line_json(&self, line: &OwnedLine) -> Vec<u8> {
+    pub(super) fn line_json(line: &OwnedLine) -> Vec<u8> {
         let value = json!({
             "schema_version": SCHEMA_VERSION,
             "type": "line",
@@ -136,7 +136,7 @@ impl Progress {
     }
 
     /// An event as JSON.
-    pub(super) fn event_json(&self, event: &TreeEvent) -> Vec<u8> {
+    pub(super) fn event_json(event: &TreeEvent) -> Vec<u8> {
         let value = json!({
             "schema_version": SCHEMA_VERSION,
             "type": "event",
@@ -238,6 +238,10 @@ impl Progress {
         self.words(&event.fact).into_iter().collect()
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "facts may be added; one that is not known here changes no row"
+    )]
     fn take_note(&mut self, fact: &Fact, now: Moment) {
         let (child, doing) = match fact {
             Fact::Pending { child, blocked_by } => (
@@ -266,10 +270,11 @@ impl Progress {
             last_exit: None,
         };
         let row = self.rows.entry(child.clone()).or_insert(fresh);
-        match fact {
-            Fact::Running { pid, .. } => row.pid = *pid,
-            Fact::Exited { exit, .. } => row.last_exit = Some(*exit),
-            _ => {}
+        if let Fact::Running { pid, .. } = fact {
+            row.pid = *pid;
+        }
+        if let Fact::Exited { exit, .. } = fact {
+            row.last_exit = Some(*exit);
         }
         row.doing = doing;
         row.since = now;
@@ -283,8 +288,7 @@ impl Progress {
 
     fn last_exit(&self, child: &ChildName) -> String {
         let exit = self.rows.get(child).and_then(|row| row.last_exit);
-        exit.map(|exit| exit.to_string())
-            .unwrap_or_else(|| "never ran".to_owned())
+        exit.map_or_else(|| "never ran".to_owned(), |exit| exit.to_string())
     }
 
     fn live_count(&self) -> usize {
@@ -294,6 +298,10 @@ impl Progress {
             .count()
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "facts may be added; one that is not known here is not shown"
+    )]
     fn words(&self, fact: &Fact) -> Option<Shown> {
         let settled = |text: String| Some(Shown::Settled(text));
         let step = |text: String| Some(Shown::Step(text));

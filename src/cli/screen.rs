@@ -111,8 +111,7 @@ impl Screen {
             .spawn(move || {
                 kimi_actors::os::signals::block_all();
                 Painter::new(Arc::clone(&of_thread), style, &names).run();
-                // Nobody waits for the last line of a process that has ended.
-                drop(sender.send(()));
+                let _nobody_waits = sender.send(());
             })?;
         Ok(Self {
             shared,
@@ -141,7 +140,7 @@ impl Screen {
         self.shared.changed.notify_one();
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         // Either it is done, or it is stalled: the process ends all the same.
-        drop(done.recv_timeout(LAST_WAIT));
+        let _stalled = done.recv_timeout(LAST_WAIT);
     }
 }
 
@@ -271,13 +270,13 @@ impl Painter {
     fn show(&mut self, item: Item) {
         let now = self.shared.clock.now();
         match (item, self.style) {
-            (Item::Line(line), Style::Ndjson) => self.stdout.write(&self.progress.line_json(&line)),
+            (Item::Line(line), Style::Ndjson) => self.stdout.write(&Progress::line_json(&line)),
             (Item::Line(line), style) => {
                 let is_terminal = matches!(style, Style::Live { .. });
                 self.stdout.write(&self.progress.line(&line, is_terminal));
             }
             (Item::Event(event), Style::Ndjson) => {
-                let json = self.progress.event_json(&event);
+                let json = Progress::event_json(&event);
                 // The state is kept all the same: who is waited for is asked for it.
                 drop(self.progress.event(&event, now));
                 self.stdout.write(&json);
@@ -286,7 +285,7 @@ impl Painter {
                 for shown in self.progress.event(&event, now) {
                     match (shown, style) {
                         (Shown::Settled(line), _) | (Shown::Step(line), Style::Plain { .. }) => {
-                            self.say(&line)
+                            self.say(&line);
                         }
                         (Shown::Step(_), Style::Live { .. } | Style::Ndjson) => {}
                     }

@@ -91,8 +91,9 @@ impl ForegroundError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::UnknownName { .. } => exit_code::USAGE,
-            Self::Programs(_) => exit_code::INVALID_CONFIGURATION,
-            Self::Runtime(StartError::Rules { .. }) => exit_code::INVALID_CONFIGURATION,
+            Self::Programs(_) | Self::Runtime(StartError::Rules { .. }) => {
+                exit_code::INVALID_CONFIGURATION
+            }
             Self::Runtime(_) | Self::Setup(_) => exit_code::FAILED,
         }
     }
@@ -113,7 +114,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Starts the tree and returns when it has ended.
-pub fn run(args: StartArgs, context: &Context) -> Result<ExitCode, Error> {
+pub fn run(args: &StartArgs, context: &Context) -> Result<ExitCode, Error> {
     // Whoever started us may have blocked or ignored signals; our children must not inherit that, nor must we.
     signals::normalise();
     let mut manifest = context.manifest()?;
@@ -122,33 +123,23 @@ pub fn run(args: StartArgs, context: &Context) -> Result<ExitCode, Error> {
     if manifest.settings.children.validate_binary {
         check_programs(&manifest, &args.names)?;
     }
-    let style = style(&args, context);
+    let style = style(args, context);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .map_err(ForegroundError::Setup)?;
-    let report = runtime.block_on(supervise(manifest, &args, style));
+    let report = runtime.block_on(supervise(manifest, args, style));
     Ok(ExitCode::from(exit_code::of_report(&report?)))
 }
 
 fn style(args: &StartArgs, context: &Context) -> Style {
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let color = context.color_of(&stdout);
+    let is_terminal = stdout.is_terminal() && stderr.is_terminal();
     match args.output {
         Some(StartOutput::Ndjson) => Style::Ndjson,
-        Some(StartOutput::Plain) => Style::Plain {
-            color: context.color_of(&stdout),
-        },
-        None if stdout.is_terminal()
-            && stderr.is_terminal()
-            && std::env::var_os("CI").is_none() =>
-        {
-            Style::Live {
-                color: context.color_of(&stdout),
-            }
-        }
-        None => Style::Plain {
-            color: context.color_of(&stdout),
-        },
+        None if is_terminal && std::env::var_os("CI").is_none() => Style::Live { color },
+        Some(StartOutput::Plain) | None => Style::Plain { color },
     }
 }
 
@@ -270,7 +261,7 @@ async fn tell(
                 }
             }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
-                screen.note(&format!("{missed} events not shown"))
+                screen.note(&format!("{missed} events not shown"));
             }
             Err(broadcast::error::RecvError::Closed) => return,
         }

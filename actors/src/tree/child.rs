@@ -168,10 +168,10 @@ impl ChildState {
             run::Effect::Kill => self.process.kill(),
             // Timers of an actor that is gone fall on no ears; those of a state that has passed are answered with nothing.
             run::Effect::WakeAfterGrace(delay) => {
-                drop(myself.send_after(delay, || ChildMsg::GraceElapsed))
+                drop(myself.send_after(delay, || ChildMsg::GraceElapsed));
             }
             run::Effect::WakeAfterTimeout(delay) => {
-                drop(myself.send_after(delay, || ChildMsg::TimedOut))
+                drop(myself.send_after(delay, || ChildMsg::TimedOut));
             }
         }
     }

@@ -14,11 +14,11 @@ pub(crate) fn log(event: &TreeEvent) {
             ordinal,
         } => debug!(%child, run = run.0, ordinal, "child starting"),
         Fact::Running { child, run, pid } => {
-            info!(%child, run = run.0, process.pid = pid, "child running")
+            info!(%child, run = run.0, process.pid = pid, "child running");
         }
         Fact::Ready { child, run } => info!(%child, run = run.0, "child ready"),
         Fact::Stopping { child, run, grace } => {
-            info!(%child, run = run.0, ?grace, "child stopping")
+            info!(%child, run = run.0, ?grace, "child stopping");
         }
         Fact::Exited {
             child,

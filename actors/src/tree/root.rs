@@ -29,6 +29,11 @@ use crate::tree::supervisor::{RunLost, Supervisor, SupervisorMsg};
 use crate::tree::timer::TimerMsg;
 use crate::work::Work;
 
+/// Answers who asked for a one-shot command.
+type ExecReply = oneshot::Sender<Result<ExecOutcome, ExecError>>;
+/// Is shown every input of the machine.
+pub(crate) type Recorder = Box<dyn FnMut(&Input) + Send>;
+
 /// What the root is told.
 pub(crate) enum RootMsg {
     /// An operator's wish.
@@ -50,7 +55,7 @@ pub(crate) enum RootMsg {
     },
     Exec {
         exec: Box<PendingExec>,
-        reply: oneshot::Sender<Result<ExecOutcome, ExecError>>,
+        reply: ExecReply,
     },
     ShutDown {
         mode: ShutdownMode,
@@ -122,7 +127,7 @@ pub(crate) struct RootArguments {
     pub(crate) budget: Option<Duration>,
     pub(crate) seed: u64,
     /// What every input was, for replaying; off unless asked for.
-    pub(crate) recorder: Option<Box<dyn FnMut(&Input) + Send>>,
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// How the tree ended, and what could not be ended with it.
@@ -151,14 +156,7 @@ pub(crate) struct RootState {
 #[derive(Default)]
 struct Execs {
     next: u64,
-    pending: HashMap<
-        RequestId,
-        (
-            Box<PendingExec>,
-            oneshot::Sender<Result<ExecOutcome, ExecError>>,
-            Instant,
-        ),
-    >,
+    pending: HashMap<RequestId, (Box<PendingExec>, ExecReply, Instant)>,
     admitted: HashMap<NodeId, (RequestId, Instant)>,
 }
 
@@ -236,7 +234,7 @@ impl Actor for Root {
             RootMsg::LogStatus => state.log_status(),
             RootMsg::SignalsAre(actor) => state.arguments.signals = Some(actor),
             RootMsg::Forward(signal) => {
-                warn!(%signal, "not forwarded: no child asks for forwarded signals")
+                warn!(%signal, "not forwarded: no child asks for forwarded signals");
             }
             RootMsg::Status(reply) => {
                 // Who asked may be gone.
@@ -313,7 +311,7 @@ impl RootState {
                 self.execs.admitted.insert(child, (request, Instant::now()));
             }
             Effect::Queued { request } => {
-                debug!(request = request.0, "a one-shot command waits for a place")
+                debug!(request = request.0, "a one-shot command waits for a place");
             }
             Effect::Rejected { request, why } => {
                 if let Some((_, reply, _)) = self.execs.pending.remove(&request) {
@@ -358,16 +356,14 @@ impl RootState {
 
     fn run_order(&self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
-        let (work, output, stop, timeout) = match self.execs.admitted.get(&child) {
-            Some((request, _)) => {
+        let (work, output, stop, timeout) =
+            if let Some((request, _)) = self.execs.admitted.get(&child) {
                 let (exec, ..) = self.execs.pending.get(request)?;
                 (exec.work(), exec.output(), exec.stop, exec.timeout)
-            }
-            None => {
+            } else {
                 let job = self.arguments.jobs.get(&child)?;
                 (job.work.clone(), job.output.clone(), job.stop, None)
-            }
-        };
+            };
         Some(RunOrder {
             child,
             run,
@@ -566,7 +562,7 @@ impl RootState {
         &mut self,
         myself: &ActorRef<RootMsg>,
         exec: Box<PendingExec>,
-        reply: oneshot::Sender<Result<ExecOutcome, ExecError>>,
+        reply: ExecReply,
     ) {
         let request = RequestId(self.execs.next);
         self.execs.next += 1;
@@ -647,10 +643,10 @@ impl RootState {
                 match tree.parent(child) {
                     NodeId::ROOT => {
                         self.children
-                            .tell(child, run, crate::tree::child::ChildMsg::Panic)
+                            .tell(child, run, crate::tree::child::ChildMsg::Panic);
                     }
                     parent => {
-                        self.order_supervisor(parent, SupervisorMsg::PanicChild { child, run })
+                        self.order_supervisor(parent, SupervisorMsg::PanicChild { child, run });
                     }
                 }
             }
