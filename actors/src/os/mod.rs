@@ -5,6 +5,9 @@
 
 pub mod clock;
 mod clone;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use clone::bare;
 mod contain;
 mod kernel;
 pub mod output;
@@ -281,8 +284,7 @@ impl SpawnError {
                 reason: NotExecutable::Format,
                 ..
             } => StartFailure::BadFormat,
-            Self::NotExecutable { .. } => StartFailure::NotExecutable,
-            Self::Nul { .. } => StartFailure::NotExecutable,
+            Self::NotExecutable { .. } | Self::Nul { .. } => StartFailure::NotExecutable,
             Self::System { source, .. } if is_exhaustion(source) => StartFailure::Exhausted,
             Self::TableFull { .. } => StartFailure::Exhausted,
             Self::Cwd { .. } | Self::System { .. } | Self::Abandoned => StartFailure::Other,
