@@ -21,6 +21,8 @@ use kimi_actors::os::clock::Clock;
 use kimi_actors::os::{Job, News, Observer, Os, Output, RealOs, RealOsOptions};
 use kimi_actors::policy::spec::{ChildName, CommandSpec, RunId};
 
+type Way<'a> = Box<dyn Fn() + 'a>;
+
 const ROUNDS: usize = 21;
 const RUNS: u32 = 100;
 
@@ -126,7 +128,7 @@ fn main() {
         let _open: Vec<_> = (0..descriptors)
             .map(|_| File::open("/dev/null").unwrap())
             .collect();
-        let mut ways: [(&str, Box<dyn Fn()>); 6] = [
+        let mut ways: [(&str, Way<'_>); 6] = [
             (
                 "posix_spawn",
                 Box::new(|| (0..RUNS).for_each(|_| with_libc(&path, fd))),

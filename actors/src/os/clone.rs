@@ -617,7 +617,6 @@ mod arch {
 /// The bare mechanism, for the bench that compares it with libc's.
 #[cfg(feature = "testing")]
 #[doc(hidden)]
-#[expect(unnameable_types, reason = "only the bench names it")]
 pub mod bare {
     use super::{AtomicI32, CStr, Files, Ordering, Parts, Plan, RawFd, Stack, io, ptr, spawn};
     use crate::os::kernel;
