@@ -5,6 +5,9 @@
 
 pub mod clock;
 mod clone;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use clone::bare;
 mod contain;
 pub mod force_exit;
 mod kernel;

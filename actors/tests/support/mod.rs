@@ -135,12 +135,6 @@ impl Lines {
         self.lines.lock().unwrap().clone()
     }
 
-    pub fn wait_for(&self, wanted: &str) {
-        eventually(&format!("the line {wanted}"), || {
-            self.all().iter().any(|line| line == wanted).then_some(())
-        });
-    }
-
     /// The first line that begins like this, without its beginning.
     pub fn after(&self, prefix: &str) -> String {
         eventually(&format!("a line that begins with {prefix}"), || {
