@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use rustix::process::Signal;
 
-use crate::support::process::{Bed, Began, Kind, Supervisor, send};
+use crate::support::process::{Bed, Began, Children, Kind, Supervisor, send};
 use crate::support::report::{Report, Wanted};
 use crate::support::sample::{Pairs, median};
 use crate::support::{is_asked_for, library, now_ns};
@@ -48,7 +48,7 @@ struct Side {
 
 impl Side {
     fn new(bed: &Bed, kind: Kind, count: usize) -> Self {
-        let mut supervisor = bed.start(kind, count, crate::support::process::Children::Telling);
+        let mut supervisor = bed.start(kind, count, Children::Telling);
         let children = supervisor.reports(count);
         Self { supervisor, victim: children[count / 2] }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::ioctl_fionread;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
 use tempfile::TempDir;
@@ -16,6 +17,11 @@ use crate::support::now_ns;
 
 /// Nothing that is waited for takes so long.
 const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+/// What a child writes when it begins.
+const RECORD_BYTES: usize = 16;
+/// So many reports a FIFO holds for certain.
+const BATCH: usize = 2000;
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
 /// Who supervises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,8 +149,22 @@ impl Supervisor {
     }
 
     /// The next beginnings of children, so many.
+    ///
+    /// Looks only now and then: whoever is woken by each of a thousand children takes their processor time.
     pub(crate) fn reports(&mut self, count: usize) -> Vec<Began> {
-        (0..count).map(|_| self.report()).collect()
+        let mut began = Vec::with_capacity(count);
+        let deadline_ns = now_ns() + PATIENCE.tv_sec * 1_000_000_000;
+        while began.len() < count {
+            let batch = (count - began.len()).min(BATCH);
+            let waiting = ioctl_fionread(&self.reports).expect("a FIFO knows how much it holds");
+            if waiting >= (batch * RECORD_BYTES) as u64 {
+                began.extend((0..batch).map(|_| self.report()));
+            } else {
+                assert!(now_ns() < deadline_ns, "{} of {count} children began in a minute", began.len());
+                pause(LOOK_AGAIN);
+            }
+        }
+        began
     }
 
     /// The next beginning of a child.
@@ -152,7 +172,7 @@ impl Supervisor {
         let mut polled = [PollFd::new(&self.reports, PollFlags::IN)];
         let ready = poll(&mut polled, Some(&PATIENCE)).expect("a FIFO can be waited for");
         assert!(ready > 0, "no child began for a minute; the supervisor: {:?}", self.process.try_wait());
-        let mut record = [0; 16];
+        let mut record = [0; RECORD_BYTES];
         self.reports.read_exact(&mut record).expect("a report is written whole");
         let (at, rest) = record.split_at(8);
         Began {
@@ -218,6 +238,11 @@ fn wait_counting(pid: u32) -> u64 {
     let reaped = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
     assert_eq!(reaped, pid, "our own child can be waited for");
     (usage.ru_nvcsw + usage.ru_nivcsw).unsigned_abs()
+}
+
+/// How many threads a process has.
+pub(crate) fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there").count()
 }
 
 /// How often the threads that a process has were switched until now.
