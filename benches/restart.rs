@@ -24,13 +24,26 @@ fn main() -> ExitCode {
     if !is_asked_for() {
         return ExitCode::SUCCESS;
     }
-    let mut report = Report::begin("How long is a crashed child away: from kill -9 to the first instruction of its successor?");
+    let mut report = Report::begin(
+        "How long is a crashed child away: from kill -9 to the first instruction of its successor?",
+    );
     let bed = Bed::new();
-    let wanted = Wanted { aim: 1.15, gate: 1.5 };
+    let wanted = Wanted {
+        aim: 1.15,
+        gate: 1.5,
+    };
     let pairs = measure(&bed, Kind::Program, 1);
     report.compare_to("restart", "us", &pairs, Some(wanted));
-    report.compare("restart among 100", "us", &measure(&bed, Kind::Program, 100));
-    report.compare("restart, library alone", "us", &measure(&bed, Kind::Library, 1));
+    report.compare(
+        "restart among 100",
+        "us",
+        &measure(&bed, Kind::Program, 100),
+    );
+    report.compare(
+        "restart, library alone",
+        "us",
+        &measure(&bed, Kind::Library, 1),
+    );
     report.end()
 }
 
@@ -50,7 +63,10 @@ impl Side {
     fn new(bed: &Bed, kind: Kind, count: usize) -> Self {
         let mut supervisor = bed.start(kind, count, Children::Telling);
         let children = supervisor.reports(count);
-        Self { supervisor, victim: children[count / 2] }
+        Self {
+            supervisor,
+            victim: children[count / 2],
+        }
     }
 
     fn sample(&mut self) -> f64 {
@@ -58,7 +74,10 @@ impl Side {
         median(&restarts)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of less than a minute")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "nanoseconds of less than a minute"
+    )]
     fn restart(&mut self) -> f64 {
         let killed_ns = now_ns();
         send(self.victim.pid.unsigned_abs(), Signal::KILL);

@@ -17,5 +17,6 @@ pub use runtime::{
     ForceExitPolicy, OperationError, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownReport,
     ShutdownTimeout, SignalOptions, StartError,
 };
+pub use tree::root::STATUS_TARGET;
 pub use tree::signals::Receipt;
 pub use tree::task::{TaskContext, TaskError};

@@ -144,6 +144,18 @@ impl Screen {
     }
 }
 
+/// A record of our log, a line each.
+impl Write for Screen {
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        self.note(String::from_utf8_lossy(record).trim_end());
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)

@@ -15,10 +15,12 @@ use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{ChildName, InvalidName, Lifetime};
 use kimi_actors::policy::tree::ShutdownMode;
 use kimi_actors::{
-    ForceExitPolicy, RuntimeBuilder, RuntimeHandle, ShutdownReport, ShutdownTimeout, SignalOptions,
-    StartError,
+    ForceExitPolicy, RuntimeBuilder, RuntimeHandle, STATUS_TARGET, ShutdownReport, ShutdownTimeout,
+    SignalOptions, StartError,
 };
 use tokio::sync::broadcast;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::screen::{Screen, Style};
 use crate::cli::{Context, Error, FileArgs};
@@ -27,6 +29,11 @@ use crate::exit_code;
 use crate::manifest::reach::Reach;
 use crate::manifest::{Location, Manifest};
 use crate::settings::{Action, Settings};
+
+/// Says what of our own log is shown, as `tracing` directives.
+const LOG_VARIABLE: &str = "KIMI_SHELL_LOG";
+/// Without it: failures of ours, and signals that are refused. What happens to children is told in our own words.
+const LOG_DEFAULT: &str = "error,kimi_actors::tree::signals=warn,kimi_actors::tree::log=off";
 
 /// What `start` takes.
 #[derive(Clone, Debug, Args)]
@@ -192,17 +199,30 @@ async fn supervise(
         .collect();
     let screen = Screen::start(style, names).map_err(ForegroundError::Setup)?;
     let settings = &manifest.settings;
-    let location = manifest.location.clone();
-    let is_embedded = location == Location::Embedded;
+    let is_embedded = manifest.location == Location::Embedded;
+    let shutdown_timeout = shutdown_timeout(settings, &manifest.origins);
+    let grows = shutdown_timeout == ShutdownTimeout::Grown;
     let mut builder = RuntimeBuilder::from_rules(manifest.rules, manifest.commands)
         .child_descriptors(child_descriptors)
         .output(Output::Lines(Arc::new(screen.sink())))
-        .shutdown_timeout(shutdown_timeout(settings, &manifest.origins))
+        .shutdown_timeout(shutdown_timeout)
         .force_exit(ForceExitPolicy::ExitProcess);
     if settings.signals.enabled {
         builder = builder.signals(signal_options(settings));
     }
+    log_to(&screen);
     let handle = builder.start_idle().await?;
+    for warning in &manifest.warnings {
+        screen.note(&format!("warning: {warning}"));
+    }
+    if let Some(budget) = handle.shutdown_budget().filter(|_| grows)
+        && budget > ShutdownTimeout::DEFAULT
+    {
+        let budget = crate::quantity::duration_text(budget);
+        screen.note(&format!(
+            "a shutdown may take {budget}: the longest chain of stop timeouts set by hand, and a second more"
+        ));
+    }
     if is_embedded {
         screen.note("no kimi-shell.yaml here or above: running the built-in demonstration");
     }
@@ -222,6 +242,24 @@ async fn supervise(
     }
     screen.finish();
     Ok(report)
+}
+
+/// Our own log goes where our sentences go: errors and asked-for snapshots, or what `KIMI_SHELL_LOG` asks for.
+fn log_to(screen: &Screen) {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into());
+    let filter = match std::env::var(LOG_VARIABLE) {
+        Ok(directives) => filter.parse_lossy(directives),
+        Err(_) => filter.parse_lossy(format!("{LOG_DEFAULT},{STATUS_TARGET}=info")),
+    };
+    let writer = screen.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    // Set already only if somebody embeds this very function.
+    let _set_before = tracing::subscriber::set_global_default(subscriber);
 }
 
 fn begin(handle: &RuntimeHandle, names: &[ChildName]) {

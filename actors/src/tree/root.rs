@@ -29,6 +29,9 @@ use crate::tree::supervisor::{RunLost, Supervisor, SupervisorMsg};
 use crate::tree::timer::TimerMsg;
 use crate::work::Work;
 
+/// The log target of status snapshots, which SIGUSR1 asks for.
+pub const STATUS_TARGET: &str = "kimi_actors::status";
+
 /// Answers who asked for a one-shot command.
 type ExecReply = oneshot::Sender<Result<ExecOutcome, ExecError>>;
 /// Is shown every input of the machine.
@@ -579,9 +582,10 @@ impl RootState {
     }
 
     fn log_status(&self) {
-        for status in self.status() {
+        for status in self.status().into_iter().skip(1) {
             let state = status.state.as_str();
-            info!(child = %status.name, state, process.pid = status.pid, restarts = status.restarts, "status");
+            let pid = status.pid;
+            info!(target: STATUS_TARGET, child = %status.name, state, pid, restarts = status.restarts, "status");
         }
     }
 
