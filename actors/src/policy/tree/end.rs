@@ -8,7 +8,7 @@ use crate::policy::intensity::Verdict;
 use crate::policy::restart::{AutoShutdown, Ended as Class, Strategy};
 use crate::policy::spec::{Dialect, NodeId, OnLimit, RunId};
 use crate::policy::tree::node::{Body, Life, Origin, Phase, Wait, Wanted, Why};
-use crate::policy::tree::stop::Ended;
+use crate::policy::tree::plan::Ended;
 use crate::policy::tree::{Effect, Phase as TreePhase, Tree};
 
 /// What the governor says of one more restart.

@@ -16,18 +16,23 @@
 //!     Down --> Pending: operator, group, supervisor
 //! ```
 //!
-//! One file a concern: `node` is the state, `gate` who may start, `start`, `stop` (plans: stop these in reverse, then go on),
-//! `end` (what an exit leads to), `request` (one-shot commands), `status` (what people are shown).
+//! One file a concern: `node` is the state, `gate` who may start, `start`; `plan` stops a set in reverse and goes on, for
+//! `group` restarts, the `operator`, the end of a `supervisor` and the `shutdown`; `end` is what an exit leads to, `request`
+//! one-shot commands, `status` what people are shown.
 //!
 //! A decision looks only at the nodes that it concerns: the node itself, its gates, its group.
 
 mod end;
 mod gate;
+mod group;
 mod node;
+mod operator;
+mod plan;
 mod request;
+mod shutdown;
 mod start;
 mod status;
-mod stop;
+mod supervisor;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -43,8 +48,8 @@ use crate::policy::spec::{ChildName, Dialect, Lifetime, NodeId, RunId, StopSpec,
 use crate::policy::time::Moment;
 
 use node::{Body, Life, Node, Why};
+use plan::{Plan, PlanId};
 pub use status::{ChildStatus, Listing, State};
-use stop::{Plan, PlanId};
 
 /// What happened, when, and the random number to decide with: one line of a recorded life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

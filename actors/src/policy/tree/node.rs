@@ -12,7 +12,7 @@ use crate::policy::spec::{
     ChildName, Condition, Governor, Kind, NodeId, OnLimit, Readiness, RunId, StopSpec,
 };
 use crate::policy::time::Moment;
-use crate::policy::tree::stop::PlanId;
+use crate::policy::tree::plan::PlanId;
 
 /// A child or supervisor, its rules and where it stands.
 #[derive(Debug)]

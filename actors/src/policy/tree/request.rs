@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::policy::admission::{Admitted, Rejection, RequestId};
 use crate::policy::spec::{ChildName, NodeId, StopSpec};
 use crate::policy::tree::node::{Life, Node, Origin, Why};
-use crate::policy::tree::stop::{PlanId, Then};
+use crate::policy::tree::plan::{PlanId, Then};
 use crate::policy::tree::{Effect, Tree};
 
 /// The requests that wait or run, and the places that are free to be used again.
