@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use rustix::event::Timespec;
 
-use crate::support::process::{Bed, Children, Kind, Supervisor, most_children, pause, status, switches};
+use crate::support::process::{
+    Bed, Children, Kind, Supervisor, most_children, pause, status, switches,
+};
 use crate::support::report::{Report, Wanted};
 use crate::support::sample::{Pairs, count};
 use crate::support::{is_asked_for, library};
@@ -14,10 +16,17 @@ use crate::support::{is_asked_for, library};
 #[expect(dead_code, reason = "each bench uses a part of it")]
 mod support;
 
+const CHILD: Wanted = Wanted {
+    aim: 10.0,
+    gate: 16.0,
+};
 const FEW: usize = 1000;
 const MANY: usize = 10_000;
 /// After this rest threads that were needed for the start sleep.
-const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const REST: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
 /// Periodic work of the kernel may wake a thread once; in three windows in a row it does not.
 const WINDOWS: usize = 3;
 
@@ -28,20 +37,43 @@ fn main() -> ExitCode {
     if !is_asked_for() {
         return ExitCode::SUCCESS;
     }
-    let mut report = Report::begin("How much memory does a supervisor take, and does it sleep when nothing happens?");
+    let mut report = Report::begin(
+        "How much memory does a supervisor take, and does it sleep when nothing happens?",
+    );
     let bed = Bed::new();
-    let base = Pairs::measure(|| resident(&bed, Kind::Program, 1), || resident(&bed, Kind::Reference, 1));
-    report.absolute("resident with 1 child", "MB", &base, Wanted { aim: 4.0, gate: 6.0 });
-    shares(&mut report, &bed);
+    let base = Pairs::measure(
+        || resident(&bed, Kind::Program, 1),
+        || resident(&bed, Kind::Reference, 1),
+    );
+    report.absolute(
+        "resident with 1 child",
+        "MB",
+        &base,
+        Wanted {
+            aim: 4.0,
+            gate: 6.0,
+        },
+    );
+    shares(&bed);
     let many = most_children(MANY);
     if many < MANY {
-        report.note(&format!("scaled down to {many} children: the hard limit on descriptors allows no more"));
+        Report::note(&format!(
+            "scaled down to {many} children: the hard limit on descriptors allows no more"
+        ));
     }
-    let slope = Pairs::measure(|| slope(&bed, Kind::Program, many), || slope(&bed, Kind::Reference, many));
-    report.absolute("an idle child more", "KB", &slope, Wanted { aim: 10.0, gate: 16.0 });
-    let alone = Pairs::measure(|| slope_once(&bed, Kind::Library, FEW), || slope_once(&bed, Kind::Reference, FEW));
-    report.compare("an idle child more, library alone", "KB", &alone);
-    let sleeps = (0..WINDOWS).find_map(|_| sleep(&bed).ok()).ok_or_else(|| "woken in every window".to_owned());
+    let slope = Pairs::measure(
+        || slope(&bed, Kind::Program, many),
+        || slope(&bed, Kind::Reference, many),
+    );
+    report.absolute("an idle child more", "KB", &slope, CHILD);
+    let alone = Pairs::measure(
+        || slope_once(&bed, Kind::Library, FEW),
+        || slope_once(&bed, Kind::Reference, FEW),
+    );
+    report.absolute("an idle child more, library alone", "KB", &alone, CHILD);
+    let sleeps = (0..WINDOWS)
+        .find_map(|_| sleep(&bed).ok())
+        .ok_or_else(|| "woken in every window".to_owned());
     report.require("no wake-ups while nothing happens", sleeps);
     report.end()
 }
@@ -70,12 +102,18 @@ fn kilobytes(pid: u32, key: &str) -> f64 {
 }
 
 /// What the base consists of.
-fn shares(report: &mut Report, bed: &Bed) {
-    for (kind, name, children) in [(Kind::Program, "program", 1), (Kind::Library, "library alone", 0)] {
+fn shares(bed: &Bed) {
+    for (kind, name, children) in [
+        (Kind::Program, "program", 1),
+        (Kind::Library, "library alone", 0),
+    ] {
         let supervisor = settled(bed, kind, children);
-        let [all, own, files] = ["VmRSS:", "RssAnon:", "RssFile:"].map(|key| kilobytes(supervisor.pid(), key));
+        let [all, own, files] =
+            ["VmRSS:", "RssAnon:", "RssFile:"].map(|key| kilobytes(supervisor.pid(), key));
         let threads = status(supervisor.pid(), "Threads:");
-        report.note(&format!("{name}: {all} KB, of which {own} its own and {files} of files; {threads} threads"));
+        Report::note(&format!(
+            "{name}: {all} KB, of which {own} its own and {files} of files; {threads} threads"
+        ));
     }
 }
 
@@ -97,8 +135,14 @@ fn slope_once(bed: &Bed, kind: Kind, children: usize) -> f64 {
 fn sleep(bed: &Bed) -> Result<(), String> {
     let supervisor = settled(bed, Kind::Program, 100);
     // Buffered lines and checks of the start are over by then.
-    pause(Timespec { tv_sec: 1, tv_nsec: 500_000_000 });
-    let window = Timespec { tv_sec: if count() < 21 { 2 } else { 10 }, tv_nsec: 0 };
+    pause(Timespec {
+        tv_sec: 1,
+        tv_nsec: 500_000_000,
+    });
+    let window = Timespec {
+        tv_sec: if count() < 21 { 2 } else { 10 },
+        tv_nsec: 0,
+    };
     let before = switches(supervisor.pid());
     pause(window);
     match switches(supervisor.pid()) - before {

@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use kimi_actors::Runtime;
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::signal::Signal;
-use kimi_actors::policy::spec::{ChildName, ChildRules, Governor, NodeId, NodeRules, RunId, TreeRules};
+use kimi_actors::policy::spec::{
+    ChildName, ChildRules, Governor, NodeId, NodeRules, RunId, TreeRules,
+};
 use kimi_actors::policy::time::Moment;
 use kimi_actors::policy::tree::{Effect, Event, Input, ShutdownMode, Tree};
 
@@ -37,7 +39,10 @@ fn main() -> ExitCode {
     for children in [10, 1000, 10_000] {
         let mut life = Life::new(children);
         let mut map = Map::new(children);
-        let pairs = Pairs::measure(|| rate(DECISIONS, |n| life.decide(n)), || rate(DECISIONS, |n| map.touch(n)));
+        let pairs = Pairs::measure(
+            || rate(DECISIONS, |n| life.decide(n)),
+            || rate(DECISIONS, |n| map.touch(n)),
+        );
         report.compare(&format!("decisions among {children}"), "1/ms", &pairs);
     }
     cleanups(&mut report);
@@ -61,15 +66,26 @@ struct Life {
 impl Life {
     fn new(children: u32) -> Self {
         let child = |name| {
-            NodeRules::Child(ChildRules { governor: Governor::NONE, ..ChildRules::service(name) })
+            NodeRules::Child(ChildRules {
+                governor: Governor::NONE,
+                ..ChildRules::service(name)
+            })
         };
         let rules = TreeRules::new(names(children).map(child).collect());
         let tree = Tree::new(&rules, RunId(1)).expect("the rules do not contradict each other");
-        let mut life = Self { tree, runs: Vec::new(), clock_ms: 0 };
+        let mut life = Self {
+            tree,
+            runs: Vec::new(),
+            clock_ms: 0,
+        };
         life.runs = life.feed(Event::StartAll);
         assert_eq!(life.runs.len(), children as usize, "all start at once");
         for (child, run) in life.runs.clone() {
-            life.feed(Event::Started { child, run, pid: Some(1) });
+            life.feed(Event::Started {
+                child,
+                run,
+                pid: Some(1),
+            });
         }
         life
     }
@@ -77,10 +93,19 @@ impl Life {
     fn decide(&mut self, number: u32) {
         let place = number as usize % self.runs.len();
         let (child, run) = self.runs[place];
-        let exit = Exit::Signal { signal: Signal::KILL, core: false };
+        let exit = Exit::Signal {
+            signal: Signal::KILL,
+            core: false,
+        };
         let started = self.feed(Event::Exited { child, run, exit });
-        let [(child, run)] = started[..] else { panic!("one exit leads to one start") };
-        self.feed(Event::Started { child, run, pid: Some(1) });
+        let [(child, run)] = started[..] else {
+            panic!("one exit leads to one start")
+        };
+        self.feed(Event::Started {
+            child,
+            run,
+            pid: Some(1),
+        });
         self.runs[place] = (child, run);
     }
 
@@ -88,16 +113,26 @@ impl Life {
     fn feed(&mut self, event: Event) -> Vec<(NodeId, RunId)> {
         self.clock_ms += 1;
         let now = Moment::after_begin(std::time::Duration::from_millis(self.clock_ms));
-        let effects = self.tree.next(&Input { event, now, random: 0 });
+        let effects = self.tree.next(&Input {
+            event,
+            now,
+            random: 0,
+        });
         let starts = effects.into_iter().filter_map(|effect| {
-            if let Effect::Start { child, run } = effect { Some((child, run)) } else { None }
+            if let Effect::Start { child, run } = effect {
+                Some((child, run))
+            } else {
+                None
+            }
         });
         starts.collect()
     }
 }
 
 fn names(children: u32) -> impl Iterator<Item = ChildName> {
-    (0..children).map(|number| ChildName::new(&format!("child-{number}")).expect("the name keeps to the grammar"))
+    (0..children).map(|number| {
+        ChildName::new(&format!("child-{number}")).expect("the name keeps to the grammar")
+    })
 }
 
 /// What one would need at least to find a child and to note its new run.
@@ -109,7 +144,10 @@ struct Map {
 impl Map {
     fn new(children: u32) -> Self {
         let names: Vec<ChildName> = names(children).collect();
-        Self { runs: names.iter().map(|name| (name.clone(), RunId(0))).collect(), names }
+        Self {
+            runs: names.iter().map(|name| (name.clone(), RunId(0))).collect(),
+            names,
+        }
     }
 
     fn touch(&mut self, number: u32) {
@@ -120,17 +158,45 @@ impl Map {
 }
 
 fn cleanups(report: &mut Report) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("there is room for a runtime");
-    let handle = runtime.block_on(Runtime::builder().start_idle()).expect("an empty tree starts");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("there is room for a runtime");
+    let handle = runtime
+        .block_on(Runtime::builder().start_idle())
+        .expect("an empty tree starts");
     let queue: Mutex<VecDeque<Box<dyn FnOnce() + Send>>> = Mutex::default();
     let registered = Pairs::measure(
-        || rate(HANDLERS, |n| handle.on_shutdown("bench", move || async move { drop(black_box(n)) })),
-        || rate(HANDLERS, |n| queue.lock().expect("nobody panics").push_back(Box::new(move || drop(black_box(n))))),
+        || {
+            rate(HANDLERS, |n| {
+                handle.on_shutdown("bench", move || async move {
+                    black_box(n);
+                })
+            })
+        },
+        || {
+            rate(HANDLERS, |n| {
+                queue
+                    .lock()
+                    .expect("nobody panics")
+                    .push_back(Box::new(move || {
+                        black_box(n);
+                    }))
+            })
+        },
     );
     report.compare("cleanup handlers registered", "1/ms", &registered);
     let counted = Pairs::measure(
-        || rate(HANDLERS, |_| drop(black_box(handle.cleanup_count()))),
-        || rate(HANDLERS, |_| drop(black_box(queue.lock().expect("nobody panics").len()))),
+        || {
+            rate(HANDLERS, |_| {
+                black_box(handle.cleanup_count());
+            })
+        },
+        || {
+            rate(HANDLERS, |_| {
+                black_box(queue.lock().expect("nobody panics").len());
+            })
+        },
     );
     report.compare("cleanup handlers counted", "1/ms", &counted);
     // A forced end runs none of them.

@@ -17,7 +17,10 @@ use crate::support::{is_asked_for, library};
 mod support;
 
 /// So long a supervisor rests before it is stopped.
-const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+const REST: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 10_000_000,
+};
 
 fn main() -> ExitCode {
     if let Some(code) = library::serve() {
@@ -26,18 +29,32 @@ fn main() -> ExitCode {
     if !is_asked_for() {
         return ExitCode::SUCCESS;
     }
-    let mut report = Report::begin("How long until everything is up, and from SIGTERM until the supervisor is gone?");
+    let mut report = Report::begin(
+        "How long until everything is up, and from SIGTERM until the supervisor is gone?",
+    );
     let bed = Bed::new();
     baseline(&mut report, &bed);
     for children in [1, 100, 1000] {
-        let up = Pairs::measure(|| start(&bed, Kind::Program, children), || start(&bed, Kind::Reference, children));
+        let up = Pairs::measure(
+            || start(&bed, Kind::Program, children),
+            || start(&bed, Kind::Reference, children),
+        );
         report.compare(&format!("start of {children}"), "ms", &up);
-        let down = Pairs::measure(|| stop(&bed, Kind::Program, children), || stop(&bed, Kind::Reference, children));
+        let down = Pairs::measure(
+            || stop(&bed, Kind::Program, children),
+            || stop(&bed, Kind::Reference, children),
+        );
         report.compare(&format!("shutdown with {children}"), "ms", &down);
     }
-    let up = Pairs::measure(|| start(&bed, Kind::Library, 1000), || start(&bed, Kind::Reference, 1000));
+    let up = Pairs::measure(
+        || start(&bed, Kind::Library, 1000),
+        || start(&bed, Kind::Reference, 1000),
+    );
     report.compare("start of 1000, library alone", "ms", &up);
-    let down = Pairs::measure(|| stop(&bed, Kind::Library, 1000), || stop(&bed, Kind::Reference, 1000));
+    let down = Pairs::measure(
+        || stop(&bed, Kind::Library, 1000),
+        || stop(&bed, Kind::Reference, 1000),
+    );
     report.compare("shutdown with 1000, library alone", "ms", &down);
     report.end()
 }
@@ -45,7 +62,11 @@ fn main() -> ExitCode {
 /// Without children: the library, since `kimi-shell start` ends by itself when it has none.
 fn baseline(report: &mut Report, bed: &Bed) {
     let ms = |kind| move || ready(bed, kind).stop();
-    report.compare("shutdown, no child", "ms", &Pairs::measure(ms(Kind::Library), ms(Kind::Reference)));
+    report.compare(
+        "shutdown, no child",
+        "ms",
+        &Pairs::measure(ms(Kind::Library), ms(Kind::Reference)),
+    );
     let woken = |kind| {
         move || {
             let supervisor = ready(bed, kind);
@@ -53,14 +74,20 @@ fn baseline(report: &mut Report, bed: &Bed) {
             supervisor.stop_counting(before)
         }
     };
-    let pairs = Pairs { ours: repeated(woken(Kind::Library)), reference: repeated(woken(Kind::Reference)) };
+    let pairs = Pairs {
+        ours: repeated(woken(Kind::Library)),
+        reference: repeated(woken(Kind::Reference)),
+    };
     report.compare("its context switches", "number", &pairs);
     match (calls(bed, Kind::Library), calls(bed, Kind::Reference)) {
         (Some(ours), Some(reference)) => {
-            let pairs = Pairs { ours: vec![ours], reference: vec![reference] };
+            let pairs = Pairs {
+                ours: vec![ours],
+                reference: vec![reference],
+            };
             report.compare("its system calls", "number", &pairs);
         }
-        _ => report.note("its system calls were not counted: strace is missing or may not trace"),
+        _ => Report::note("its system calls were not counted: strace is missing or may not trace"),
     }
 }
 
@@ -76,10 +103,18 @@ fn ready(bed: &Bed, kind: Kind) -> support::process::Supervisor {
 }
 
 /// From the start of the supervisor until the last child's first instruction.
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of less than a minute")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds of less than a minute"
+)]
 fn start(bed: &Bed, kind: Kind, children: usize) -> f64 {
     let mut supervisor = bed.start(kind, children, Children::Telling);
-    let last_ns = supervisor.reports(children).iter().map(|began| began.at_ns).max().expect("there is a child");
+    let last_ns = supervisor
+        .reports(children)
+        .iter()
+        .map(|began| began.at_ns)
+        .max()
+        .expect("there is a child");
     (last_ns - supervisor.begun_ns) as f64 / 1e6
 }
 
@@ -102,12 +137,19 @@ fn calls(bed: &Bed, kind: Kind) -> Option<f64> {
         .arg(supervisor.pid().to_string())
         .spawn()
         .ok()?;
-    pause(Timespec { tv_sec: 1, tv_nsec: 0 });
+    pause(Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    });
     supervisor.stop();
     tracer.wait().ok()?;
     let text = std::fs::read_to_string(&trace).ok()?;
     drop(std::fs::remove_file(&trace));
-    let is_call = |line: &&str| !["resumed>", "+++", "---"].iter().any(|other| line.contains(other));
+    let is_call = |line: &&str| {
+        !["resumed>", "+++", "---"]
+            .iter()
+            .any(|other| line.contains(other))
+    };
     // Each thread was waiting in one when the trace began.
     let calls = text.lines().filter(is_call).count().saturating_sub(threads);
     (calls > 0).then_some(calls as f64)

@@ -19,7 +19,10 @@ pub(crate) fn now_ns() -> i64 {
 }
 
 /// Milliseconds since then.
-#[expect(clippy::cast_precision_loss, reason = "spans of minutes, in nanoseconds, fit into 53 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "spans of minutes, in nanoseconds, fit into 53 bits"
+)]
 pub(crate) fn ms_since(begin_ns: i64) -> f64 {
     (now_ns() - begin_ns) as f64 / 1e6
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::ioctl_fionread;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
 use tempfile::TempDir;
 
@@ -16,12 +16,18 @@ use crate::support::library;
 use crate::support::now_ns;
 
 /// Nothing that is waited for takes so long.
-const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 60,
+    tv_nsec: 0,
+};
 /// What a child writes when it begins.
 const RECORD_BYTES: usize = 16;
 /// So many reports a FIFO holds for certain.
 const BATCH: usize = 2000;
-const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+const LOOK_AGAIN: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 2_000_000,
+};
 
 /// Who supervises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,16 +60,33 @@ impl Bed {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("there is a place for temporary files");
         let supervisor = compile("supervisor", &[]);
-        let child = compile("child", &["-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector"]);
-        Self { directory, supervisor, child }
+        let child = compile(
+            "child",
+            &[
+                "-static",
+                "-nostdlib",
+                "-ffreestanding",
+                "-fno-stack-protector",
+            ],
+        );
+        Self {
+            directory,
+            supervisor,
+            child,
+        }
     }
 
     /// Starts a supervisor with so many children; returns at once.
     pub(crate) fn start(&self, kind: Kind, count: usize, children: Children) -> Supervisor {
         let fifo = self.directory.path().join(format!("fifo-{}", now_ns()));
-        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO can be made");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .expect("a FIFO can be made");
         // Held open for reading and writing, opening it waits for nobody, and it never ends.
-        let reports = File::options().read(true).write(true).open(&fifo).expect("the FIFO was just made");
+        let reports = File::options()
+            .read(true)
+            .write(true)
+            .open(&fifo)
+            .expect("the FIFO was just made");
         let mut command = command(match kind {
             Kind::Program => Path::new(env!("CARGO_BIN_EXE_kimi-shell")).to_owned(),
             Kind::Library => std::env::current_exe().expect("the system knows this program"),
@@ -75,21 +98,45 @@ impl Bed {
         }
         match kind {
             Kind::Program => {
-                let manifest = self.directory.path().join(format!("manifest-{}.yaml", now_ns()));
-                std::fs::write(&manifest, manifest_of(count, &words)).expect("the temporary place can be written to");
-                command.arg("start").arg("-f").arg(manifest).stdout(Stdio::null());
+                let manifest = self
+                    .directory
+                    .path()
+                    .join(format!("manifest-{}.yaml", now_ns()));
+                std::fs::write(&manifest, manifest_of(count, &words))
+                    .expect("the temporary place can be written to");
+                command
+                    .arg("start")
+                    .arg("-f")
+                    .arg(manifest)
+                    .stdout(Stdio::null());
             }
             Kind::Library => {
-                command.arg(library::ARGUMENT).arg(count.to_string()).args(words).stdout(Stdio::piped());
+                command
+                    .arg(library::ARGUMENT)
+                    .arg(count.to_string())
+                    .args(words)
+                    .stdout(Stdio::piped());
             }
             Kind::Reference => {
-                command.arg(count.to_string()).args(words).stdout(Stdio::piped());
+                command
+                    .arg(count.to_string())
+                    .args(words)
+                    .stdout(Stdio::piped());
             }
         }
-        command.stdin(Stdio::null()).stderr(Stdio::null()).env_clear().env("HOME", self.directory.path());
+        command
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .env_clear()
+            .env("HOME", self.directory.path());
         let begun_ns = now_ns();
         let process = command.spawn().expect("the supervisor can be executed");
-        Supervisor { process, reports, begun_ns, is_over: false }
+        Supervisor {
+            process,
+            reports,
+            begun_ns,
+            is_over: false,
+        }
     }
 
     /// Starts a supervisor and waits until every child runs.
@@ -103,14 +150,27 @@ impl Bed {
 fn compile(name: &str, flags: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/reference/{name}.c"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reference-{name}"));
-    let status = command("cc".into()).arg("-O2").args(flags).arg("-o").arg(&target).arg(&source).status();
-    assert!(status.is_ok_and(|status| status.success()), "cc compiles {}", source.display());
+    let status = command("cc".into())
+        .arg("-O2")
+        .args(flags)
+        .arg("-o")
+        .arg(&target)
+        .arg(&source)
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "cc compiles {}",
+        source.display()
+    );
     target
 }
 
 /// A command outside of any supervision.
 pub(crate) fn command(program: PathBuf) -> Command {
-    #[expect(clippy::disallowed_methods, reason = "a bench stands outside of the supervision that it measures")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a bench stands outside of the supervision that it measures"
+    )]
     Command::new(program)
 }
 
@@ -119,9 +179,14 @@ fn manifest_of(count: usize, words: &[PathBuf]) -> String {
     let mut text = String::from("version: 1\n");
     text.push_str("settings: { restart: { max_restarts: 1000000, backoff: { initial: 0s, reset_after: 0s } } }\n");
     text.push_str("services:\n");
-    let words = words.iter().map(|word| word.display().to_string()).collect::<Vec<_>>().join(", ");
+    let words = words
+        .iter()
+        .map(|word| word.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     for number in 0..count {
-        writeln!(text, "  child-{number}: {{ command: [{words}] }}").expect("memory can be written to");
+        writeln!(text, "  child-{number}: {{ command: [{words}] }}")
+            .expect("memory can be written to");
     }
     text
 }
@@ -160,7 +225,11 @@ impl Supervisor {
             if waiting >= (batch * RECORD_BYTES) as u64 {
                 began.extend((0..batch).map(|_| self.report()));
             } else {
-                assert!(now_ns() < deadline_ns, "{} of {count} children began in a minute", began.len());
+                assert!(
+                    now_ns() < deadline_ns,
+                    "{} of {count} children began in a minute",
+                    began.len()
+                );
                 pause(LOOK_AGAIN);
             }
         }
@@ -171,9 +240,15 @@ impl Supervisor {
     pub(crate) fn report(&mut self) -> Began {
         let mut polled = [PollFd::new(&self.reports, PollFlags::IN)];
         let ready = poll(&mut polled, Some(&PATIENCE)).expect("a FIFO can be waited for");
-        assert!(ready > 0, "no child began for a minute; the supervisor: {:?}", self.process.try_wait());
+        assert!(
+            ready > 0,
+            "no child began for a minute; the supervisor: {:?}",
+            self.process.try_wait()
+        );
         let mut record = [0; RECORD_BYTES];
-        self.reports.read_exact(&mut record).expect("a report is written whole");
+        self.reports
+            .read_exact(&mut record)
+            .expect("a report is written whole");
         let (at, rest) = record.split_at(8);
         Began {
             at_ns: i64::from_ne_bytes(at.try_into().expect("eight bytes")),
@@ -185,7 +260,9 @@ impl Supervisor {
     pub(crate) fn ready(&mut self) {
         let stdout = self.process.stdout.as_mut().expect("these two have a pipe");
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("the pipe can be read");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the pipe can be read");
         assert_eq!(line, "ready\n");
     }
 
@@ -209,7 +286,9 @@ impl Supervisor {
     fn end(&mut self) {
         if !self.is_over {
             send(self.process.id(), Signal::TERM);
-            self.process.wait().expect("our own child can be waited for");
+            self.process
+                .wait()
+                .expect("our own child can be waited for");
             self.is_over = true;
         }
     }
@@ -223,7 +302,11 @@ impl Drop for Supervisor {
 
 /// Sends a signal to a process that is not reaped.
 pub(crate) fn send(pid: u32, signal: Signal) {
-    let pid = pid.try_into().ok().and_then(Pid::from_raw).expect("a process has a positive id");
+    let pid = pid
+        .try_into()
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process has a positive id");
     kill_process(pid, signal).expect("the process is there");
 }
 
@@ -242,7 +325,9 @@ fn wait_counting(pid: u32) -> u64 {
 
 /// How many threads a process has.
 pub(crate) fn threads(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there").count()
+    std::fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("the process is there")
+        .count()
 }
 
 /// How often the threads that a process has were switched until now.
@@ -253,25 +338,35 @@ pub(crate) fn switches(pid: u32) -> u64 {
             let path = task.expect("a directory can be read").path().join("status");
             // A thread may end while we look.
             let status = std::fs::read_to_string(path).unwrap_or_default();
-            field(&status, "voluntary_ctxt_switches:") + field(&status, "nonvoluntary_ctxt_switches:")
+            field(&status, "voluntary_ctxt_switches:")
+                + field(&status, "nonvoluntary_ctxt_switches:")
         })
         .sum()
 }
 
 /// A line of `/proc/PID/status`, its number; kilobytes where it is memory.
 pub(crate) fn status(pid: u32, key: &str) -> u64 {
-    field(&std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there"), key)
+    field(
+        &std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there"),
+        key,
+    )
 }
 
 fn field(status: &str, key: &str) -> u64 {
     let value = status.lines().find_map(|line| line.strip_prefix(key));
-    value.and_then(|value| value.split_ascii_whitespace().next()?.parse().ok()).unwrap_or_default()
+    value
+        .and_then(|value| value.split_ascii_whitespace().next()?.parse().ok())
+        .unwrap_or_default()
 }
 
 /// How many children a supervisor can have that holds three descriptors for each: at most so many.
 pub(crate) fn most_children(wanted: usize) -> usize {
-    let hard = getrlimit(Resource::Nofile).maximum.and_then(|limit| usize::try_from(limit).ok());
-    hard.map_or(wanted, |hard| wanted.min(hard.saturating_sub(200) / 3 / 500 * 500))
+    let hard = getrlimit(Resource::Nofile)
+        .maximum
+        .and_then(|limit| usize::try_from(limit).ok());
+    hard.map_or(wanted, |hard| {
+        wanted.min(hard.saturating_sub(200) / 3 / 500 * 500)
+    })
 }
 
 /// Lets things settle. A bench may wait for a while, where a test must wait for a fact.

@@ -24,9 +24,18 @@ pub(crate) struct Report {
 impl Report {
     /// Begins with the question that the bench answers.
     pub(crate) fn begin(question: &str) -> Self {
-        say(&format!("\n{question}\n({} pairs; medians, with the quartiles in brackets)", count()));
-        say(&format!("  {:<34}{:>26}{:>26}{:>7}  bound", "", "ours", "reference", "ratio"));
-        Self { summary: Vec::new(), is_passed: true }
+        say(&format!(
+            "\n{question}\n({} pairs; medians, with the quartiles in brackets)",
+            count()
+        ));
+        say(&format!(
+            "  {:<34}{:>26}{:>26}{:>7}  bound",
+            "", "ours", "reference", "ratio"
+        ));
+        Self {
+            summary: Vec::new(),
+            is_passed: true,
+        }
     }
 
     /// One figure of both sides.
@@ -35,7 +44,13 @@ impl Report {
     }
 
     /// The same, with what is wanted of the ratio.
-    pub(crate) fn compare_to(&mut self, name: &str, unit: &str, pairs: &Pairs, wanted: Option<Wanted>) {
+    pub(crate) fn compare_to(
+        &mut self,
+        name: &str,
+        unit: &str,
+        pairs: &Pairs,
+        wanted: Option<Wanted>,
+    ) {
         let ratios = pairs.ratios();
         let (ratio, bound) = (median(&ratios), lower_bound(&ratios));
         say(&format!(
@@ -59,11 +74,11 @@ impl Report {
     pub(crate) fn absolute(&mut self, name: &str, unit: &str, pairs: &Pairs, wanted: Wanted) {
         let (value, bound) = (median(&pairs.ours), lower_bound(&pairs.ours));
         say(&format!(
-            "  {:<34}{:>26}{:>26}{:>7.2}  {}{}",
+            "  {:<34}{:>26}{:>26}{:>7}  {}{}",
             format!("{name}, {unit}"),
             with_spread(&pairs.ours),
             with_spread(&pairs.reference),
-            median(&pairs.ratios()),
+            "",
             bound.map_or_else(|| "-".to_owned(), |bound| format!("{bound:.2}")),
             self.judge(value, bound, Some(wanted)),
         ));
@@ -77,12 +92,19 @@ impl Report {
 
     /// One figure without a counterpart.
     pub(crate) fn alone(&mut self, name: &str, unit: &str, samples: &[f64]) {
-        say(&format!("  {:<34}{:>26}", format!("{name}, {unit}"), with_spread(samples)));
-        self.summary.push(format!(r#"{{"figure":"{name}","unit":"{unit}","ours":{:.4}}}"#, median(samples)));
+        say(&format!(
+            "  {:<34}{:>26}",
+            format!("{name}, {unit}"),
+            with_spread(samples)
+        ));
+        self.summary.push(format!(
+            r#"{{"figure":"{name}","unit":"{unit}","ours":{:.4}}}"#,
+            median(samples)
+        ));
     }
 
     /// Something to know about the figures.
-    pub(crate) fn note(&self, text: &str) {
+    pub(crate) fn note(text: &str) {
         say(&format!("  {text}"));
     }
 
@@ -94,7 +116,8 @@ impl Report {
         };
         self.is_passed &= passed;
         say(&format!("  {name}: {text}"));
-        self.summary.push(format!(r#"{{"figure":"{name}","passed":{passed}}}"#));
+        self.summary
+            .push(format!(r#"{{"figure":"{name}","passed":{passed}}}"#));
     }
 
     /// Prints the lines for programs; the code says whether every gate was passed.
@@ -102,12 +125,18 @@ impl Report {
         for line in &self.summary {
             say(line);
         }
-        if self.is_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.is_passed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 
     /// A gate fails only where even the bound is beyond it.
     fn judge(&mut self, value: f64, bound: Option<f64>, wanted: Option<Wanted>) -> String {
-        let Some(Wanted { aim, gate }) = wanted else { return String::new() };
+        let Some(Wanted { aim, gate }) = wanted else {
+            return String::new();
+        };
         if bound.is_some_and(|bound| bound > gate) {
             self.is_passed = false;
             return format!("  FAILED: gate {gate}");
@@ -128,7 +157,9 @@ fn number(value: Option<f64>) -> String {
 }
 
 fn limits(wanted: Option<Wanted>) -> String {
-    wanted.map_or_else(String::new, |Wanted { aim, gate }| format!(r#","aim":{aim},"gate":{gate}"#))
+    wanted.map_or_else(String::new, |Wanted { aim, gate }| {
+        format!(r#","aim":{aim},"gate":{gate}"#)
+    })
 }
 
 fn say(line: &str) {

@@ -16,7 +16,10 @@ impl Pairs {
     /// Measures in the order ABBA, so that a machine that becomes slower or faster favours neither side.
     ///
     /// One more pair comes first and does not count.
-    pub(crate) fn measure(mut ours: impl FnMut() -> f64, mut reference: impl FnMut() -> f64) -> Self {
+    pub(crate) fn measure(
+        mut ours: impl FnMut() -> f64,
+        mut reference: impl FnMut() -> f64,
+    ) -> Self {
         let mut pairs = Self::default();
         for pair in 0..=count() {
             let (a, b) = if pair % 2 == 0 {
@@ -36,13 +39,21 @@ impl Pairs {
 
     /// The ratio within each pair.
     pub(crate) fn ratios(&self) -> Vec<f64> {
-        self.ours.iter().zip(&self.reference).map(|(ours, reference)| ours / reference).collect()
+        self.ours
+            .iter()
+            .zip(&self.reference)
+            .map(|(ours, reference)| ours / reference)
+            .collect()
     }
 }
 
 /// How many pairs to measure.
 pub(crate) fn count() -> usize {
-    std::env::var("KIMI_BENCH_PAIRS").ok().and_then(|text| text.parse().ok()).unwrap_or(PAIRS).max(1)
+    std::env::var("KIMI_BENCH_PAIRS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(PAIRS)
+        .max(1)
 }
 
 /// The value below which this share of the samples lies.
