@@ -91,7 +91,9 @@ pub fn of_report(report: &ShutdownReport) -> u8 {
     match report.reason {
         ShutdownReason::Signal(Signal::QUIT) => QUIT,
         ShutdownReason::Signal(_) if report.forced => KILLED,
-        ShutdownReason::Signal(signal) => u8::try_from(signal.number()).map_or(FAILED, |number| SIGNAL_BASE + number),
+        ShutdownReason::Signal(signal) => {
+            u8::try_from(signal.number()).map_or(FAILED, |number| SIGNAL_BASE + number)
+        }
         ShutdownReason::Asked | ShutdownReason::AllEnded if is_unclean => FAILED,
         ShutdownReason::Asked | ShutdownReason::AllEnded => DONE,
         ShutdownReason::Limit | ShutdownReason::Internal => FAILED,

@@ -10,8 +10,8 @@ use crate::policy::intensity::Intensity;
 use crate::policy::restart::{Restart, Strategy};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{
-    ChildName, ChildRules, CommandSpec, Condition, Dependency, Governor, InvalidName, Kind, NodeRules, OnLimit,
-    SupervisorRules,
+    ChildName, ChildRules, CommandSpec, Condition, Dependency, Governor, InvalidName, Kind,
+    NodeRules, OnLimit, SupervisorRules,
 };
 use crate::tree::task::{TaskBody, TaskContext, TaskError};
 use crate::work::Work;
@@ -29,7 +29,11 @@ impl Child {
     /// A service that executes a program: always restarted, by the standard governor.
     pub fn command(name: &str, command: CommandSpec) -> Result<Self, InvalidName> {
         let rules = ChildRules::service(ChildName::new(name)?);
-        Ok(Self { rules, work: Work::Command(Arc::new(command)), output: None })
+        Ok(Self {
+            rules,
+            work: Work::Command(Arc::new(command)),
+            output: None,
+        })
     }
 
     /// A service that is an async task of this program: `body` makes the future of each run.
@@ -42,7 +46,11 @@ impl Child {
         Fut: Future<Output = Result<(), TaskError>> + Send + 'static,
     {
         let rules = ChildRules::service(ChildName::new(name)?);
-        Ok(Self { rules, work: Work::Task(TaskBody::new(body)), output: None })
+        Ok(Self {
+            rules,
+            work: Work::Task(TaskBody::new(body)),
+            output: None,
+        })
     }
 
     /// Makes it a job that runs once: never restarted, and it satisfies those who wait for it by succeeding.
@@ -85,7 +93,10 @@ impl Child {
 
     /// Its first start waits until this holds of that child or supervisor.
     pub fn depends_on(mut self, on: &str, condition: Condition) -> Result<Self, InvalidName> {
-        self.rules.depends_on.push(Dependency { on: ChildName::new(on)?, condition });
+        self.rules.depends_on.push(Dependency {
+            on: ChildName::new(on)?,
+            condition,
+        });
         Ok(self)
     }
 
@@ -114,7 +125,10 @@ impl Supervisor {
     /// A supervisor without members yet; always restarted itself.
     pub fn new(name: &str, strategy: Strategy) -> Result<Self, InvalidName> {
         let rules = SupervisorRules::new(ChildName::new(name)?, strategy, Vec::new());
-        Ok(Self { rules, members: Vec::new() })
+        Ok(Self {
+            rules,
+            members: Vec::new(),
+        })
     }
 
     /// Adds a child as its last member.
@@ -153,7 +167,11 @@ impl Member {
             }
             Self::Supervisor(supervisor) => {
                 let mut rules = supervisor.rules;
-                rules.members = supervisor.members.into_iter().map(|member| member.split(jobs)).collect();
+                rules.members = supervisor
+                    .members
+                    .into_iter()
+                    .map(|member| member.split(jobs))
+                    .collect();
                 NodeRules::Supervisor(rules)
             }
         }

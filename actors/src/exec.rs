@@ -113,7 +113,10 @@ impl PendingExec {
         Self {
             command: Arc::new(exec.command),
             max_output: exec.max_output,
-            stop: StopSpec { signal: Signal::TERM, grace: Some(exec.grace) },
+            stop: StopSpec {
+                signal: Signal::TERM,
+                grace: Some(exec.grace),
+            },
             timeout: exec.timeout,
         }
     }
@@ -123,6 +126,8 @@ impl PendingExec {
     }
 
     pub(crate) fn output(&self) -> Output {
-        Output::Capture { cap_bytes: self.max_output }
+        Output::Capture {
+            cap_bytes: self.max_output,
+        }
     }
 }

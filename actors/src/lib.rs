@@ -14,8 +14,8 @@ mod work;
 pub use child::{Child, Supervisor};
 pub use exec::{Exec, ExecError, ExecOutcome};
 pub use runtime::{
-    ForceExitPolicy, OperationError, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownReport, ShutdownTimeout,
-    SignalOptions, StartError,
+    ForceExitPolicy, OperationError, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownReport,
+    ShutdownTimeout, SignalOptions, StartError,
 };
 pub use tree::signals::Receipt;
 pub use tree::task::{TaskContext, TaskError};

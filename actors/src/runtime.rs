@@ -26,9 +26,11 @@ use crate::policy::escalation::{Decision, Escalation, SignalRules};
 use crate::policy::event::{ShutdownReason, TreeEvent};
 use crate::policy::order::{self, RuleError};
 use crate::policy::signal::Signal;
-use crate::policy::spec::{ChildName, CommandSpec, Lifetime, NodeId, NodeRules, StopSpec, TreeRules};
+use crate::policy::spec::{
+    ChildName, CommandSpec, Lifetime, NodeId, NodeRules, StopSpec, TreeRules,
+};
 use crate::policy::tree::{ChildStatus, Event, Input, Reach, ShutdownMode, State, Tree};
-use crate::tree::root::{Finished, Job, Root, RootArguments, RootMsg};
+use crate::tree::root::{Finished, Job, Recorder, Root, RootArguments, RootMsg};
 use crate::tree::signals::{Receipt, Signals, SignalsMsg};
 use crate::tree::timer::Timer;
 use crate::work::Work;
@@ -72,7 +74,10 @@ pub struct SignalOptions {
 
 impl Default for SignalOptions {
     fn default() -> Self {
-        Self { rules: SignalRules::default(), history: 1000 }
+        Self {
+            rules: SignalRules::default(),
+            history: 1000,
+        }
     }
 }
 
@@ -88,7 +93,7 @@ pub struct RuntimeBuilder {
     signals: Option<SignalOptions>,
     os: Option<Arc<dyn Os>>,
     child_descriptors: Option<u64>,
-    recorder: Option<Box<dyn FnMut(&Input) + Send>>,
+    recorder: Option<Recorder>,
 }
 
 /// How long a shutdown may take.
@@ -139,15 +144,24 @@ impl Default for RuntimeBuilder {
 
 impl fmt::Debug for RuntimeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RuntimeBuilder").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("RuntimeBuilder")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
     }
 }
 
 impl RuntimeBuilder {
     /// Takes the rules of a whole tree and the command of each of its children.
-    pub fn from_rules(rules: TreeRules, commands: impl IntoIterator<Item = (ChildName, CommandSpec)>) -> Self {
+    pub fn from_rules(
+        rules: TreeRules,
+        commands: impl IntoIterator<Item = (ChildName, CommandSpec)>,
+    ) -> Self {
         let work = |(name, command)| (name, Work::Command(Arc::new(command)), None);
-        Self { rules, jobs: commands.into_iter().map(work).collect(), ..Self::default() }
+        Self {
+            rules,
+            jobs: commands.into_iter().map(work).collect(),
+            ..Self::default()
+        }
     }
 
     /// Adds a child below the root.
@@ -236,7 +250,8 @@ impl RuntimeBuilder {
 
     /// Starts the runtime; children start when they are asked for.
     pub async fn start_idle(self) -> Result<RuntimeHandle, StartError> {
-        let arrangement = order::arrange(&self.rules).map_err(|errors| StartError::Rules { errors })?;
+        let arrangement =
+            order::arrange(&self.rules).map_err(|errors| StartError::Rules { errors })?;
         let chain = arrangement.explicit_stop_chain();
         let budget = self.shutdown_timeout.resolve(chain);
         let mut rules = self.rules;
@@ -245,12 +260,14 @@ impl RuntimeBuilder {
             Tree::new(&rules, clock::first_run()).map_err(|errors| StartError::Rules { errors })?;
         let jobs = jobs_by_node(&tree, &rules, self.jobs, &self.output)?;
         let slots = 2 * tree.nodes().count() + 2 * rules.limits.max_concurrent as usize + 64;
-        let os: Arc<dyn Os> = match self.os {
-            Some(os) => os,
-            None => {
-                let options = RealOsOptions { slots, child_nofile: self.child_descriptors };
-                Arc::new(RealOs::new(&options).map_err(StartError::Os)?)
-            }
+        let os: Arc<dyn Os> = if let Some(os) = self.os {
+            os
+        } else {
+            let options = RealOsOptions {
+                slots,
+                child_nofile: self.child_descriptors,
+            };
+            Arc::new(RealOs::new(&options).map_err(StartError::Os)?)
         };
         let clock = Clock::start();
         let begin = Instant::now();
@@ -258,7 +275,8 @@ impl RuntimeBuilder {
             ForceExitPolicy::KillOnly => AtDeadline::KillOnly,
             ForceExitPolicy::ExitProcess => AtDeadline::ExitProcess,
         };
-        let force_exit = ForceExit::start(Arc::clone(&os), clock, at_deadline).map_err(StartError::Thread)?;
+        let force_exit =
+            ForceExit::start(Arc::clone(&os), clock, at_deadline).map_err(StartError::Thread)?;
         if let Some(words) = self.last_words {
             force_exit.set_last_words(words);
         }
@@ -266,7 +284,10 @@ impl RuntimeBuilder {
         let (finished_sender, finished) = oneshot::channel();
         // Not linked below the root: it would die with what it guards.
         let (timer, _) = Actor::spawn(None, Timer, (clock, force_exit.clone())).await?;
-        let names: HashMap<ChildName, NodeId> = tree.nodes().map(|node| (tree.name(node).clone(), node)).collect();
+        let names: HashMap<ChildName, NodeId> = tree
+            .nodes()
+            .map(|node| (tree.name(node).clone(), node))
+            .collect();
         let arguments = RootArguments {
             tree,
             jobs,
@@ -283,7 +304,12 @@ impl RuntimeBuilder {
         let (root, _) = Actor::spawn(None, Root, arguments).await?;
         let (signals, listening) = match self.signals {
             Some(options) => {
-                let guards = Guards { os: Arc::clone(&os), force_exit: force_exit.clone(), clock, budget };
+                let guards = Guards {
+                    os: Arc::clone(&os),
+                    force_exit: force_exit.clone(),
+                    clock,
+                    budget,
+                };
                 let (actor, listening) = listen(options, &root, guards).await?;
                 (Some(actor), Some(listening))
             }
@@ -303,7 +329,15 @@ impl RuntimeBuilder {
         };
         // Ends with the root.
         tokio::spawn(guardian.run(finished));
-        Ok(RuntimeHandle(Arc::new(Inner { root, names, events, report, cleanups, signals, budget })))
+        Ok(RuntimeHandle(Arc::new(Inner {
+            root,
+            names,
+            events,
+            report,
+            cleanups,
+            signals,
+            budget,
+        })))
     }
 }
 
@@ -313,15 +347,26 @@ fn jobs_by_node(
     jobs: Vec<(ChildName, Work, Option<Output>)>,
     output: &Output,
 ) -> Result<HashMap<NodeId, Job>, StartError> {
-    let mut jobs: HashMap<ChildName, (Work, Option<Output>)> =
-        jobs.into_iter().map(|(name, work, output)| (name, (work, output))).collect();
+    let mut jobs: HashMap<ChildName, (Work, Option<Output>)> = jobs
+        .into_iter()
+        .map(|(name, work, output)| (name, (work, output)))
+        .collect();
     let mut by_node = HashMap::with_capacity(jobs.len());
     let stops = stops_by_name(rules);
     for node in tree.nodes().filter(|node| !tree.is_supervisor(*node)) {
         let name = tree.name(node);
-        let (work, own) = jobs.remove(name).ok_or_else(|| StartError::NoWork { child: name.clone() })?;
+        let (work, own) = jobs.remove(name).ok_or_else(|| StartError::NoWork {
+            child: name.clone(),
+        })?;
         let stop = stops.get(name).copied().unwrap_or_default();
-        by_node.insert(node, Job { work, output: own.unwrap_or_else(|| output.clone()), stop });
+        by_node.insert(
+            node,
+            Job {
+                work,
+                output: own.unwrap_or_else(|| output.clone()),
+                stop,
+            },
+        );
     }
     Ok(by_node)
 }
@@ -352,7 +397,7 @@ struct Guards {
 
 impl Guards {
     /// The deadline is armed, and force applied, before any actor hears of the signal.
-    fn apply(&self, received: &Received, decision: &Decision) {
+    fn apply(&self, received: &Received, decision: Decision) {
         match decision {
             Decision::Shutdown { .. } => {
                 if let Some(budget) = self.budget {
@@ -360,12 +405,20 @@ impl Guards {
                 }
             }
             Decision::Force { signal } => {
-                let code = if *signal == Signal::QUIT { exit::QUIT } else { exit::FORCED };
+                let code = if signal == Signal::QUIT {
+                    exit::QUIT
+                } else {
+                    exit::FORCED
+                };
                 self.force_exit.arm(self.clock.now() + FORCED_MARGIN, code);
                 self.os.kill_all();
             }
             Decision::ExitNow => self.force_exit.now(exit::FORCED),
-            Decision::Status | Decision::Reload | Decision::Forward(_) | Decision::Refuse | Decision::Nothing(_) => {}
+            Decision::Status
+            | Decision::Reload
+            | Decision::Forward(_)
+            | Decision::Refuse
+            | Decision::Nothing(_) => {}
         }
     }
 }
@@ -377,19 +430,21 @@ async fn listen(
 ) -> Result<(ActorRef<SignalsMsg>, Listening), StartError> {
     let arguments = (root.get_derived(), options.history);
     let (actor, _) = Actor::spawn_linked(None, Signals, arguments, root.get_cell()).await?;
-    root.cast(RootMsg::SignalsAre(actor.get_id())).map_err(|_| StartError::RootLost)?;
+    root.cast(RootMsg::SignalsAre(actor.get_id()))
+        .map_err(|_| StartError::RootLost)?;
     // SIGTSTP is taken over to be refused: the children, in sessions of their own, would run on unwatched.
     let handled: Vec<Signal> = options.rules.handled().chain([Signal::TSTP]).collect();
     let mut escalation = Escalation::new(options.rules);
     let (clock, receiver) = (guards.clock, actor.clone());
     let tell = move |received: Received| {
         let decision = escalation.next(received.signal, received.at);
-        guards.apply(&received, &decision);
+        guards.apply(&received, decision);
         if let Err(error) = receiver.cast(SignalsMsg::Decided(Receipt { received, decision })) {
             warn!(%error, "the signal actor was gone before a signal");
         }
     };
-    let listening = signals::listen(&handled, clock, Box::new(tell)).map_err(StartError::Signals)?;
+    let listening =
+        signals::listen(&handled, clock, Box::new(tell)).map_err(StartError::Signals)?;
     Ok((actor, listening))
 }
 
@@ -449,7 +504,10 @@ impl Guardian {
 
     /// Runs the cleanup handlers in the order of their registration, as long as there is time.
     async fn clean_up(&self) {
-        let left = self.force_exit.armed().map(|deadline| deadline.since(self.clock.now()));
+        let left = self
+            .force_exit
+            .armed()
+            .map(|deadline| deadline.since(self.clock.now()));
         let all = async {
             while let Some((name, handler)) = self.cleanups.take_first() {
                 // A panic in one must not keep the next from running.
@@ -481,12 +539,19 @@ struct Cleanups {
 
 impl Cleanups {
     fn add(&self, name: &'static str, handler: Cleanup) {
-        self.handlers.lock().unwrap_or_else(PoisonError::into_inner).push_back((name, handler));
+        self.handlers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back((name, handler));
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
     fn take_first(&self) -> Option<(&'static str, Cleanup)> {
-        let first = self.handlers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let first = self
+            .handlers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front();
         if first.is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -547,7 +612,11 @@ pub enum StartError {
 }
 
 fn all_of(errors: &[RuleError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Why an operation did not happen.
@@ -588,7 +657,9 @@ struct Inner {
 
 impl fmt::Debug for RuntimeHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RuntimeHandle").field("children", &self.0.names.len()).finish_non_exhaustive()
+        f.debug_struct("RuntimeHandle")
+            .field("children", &self.0.names.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -596,7 +667,10 @@ impl RuntimeHandle {
     /// Starts these, with what they depend on; returns when that is under way.
     pub fn start(&self, names: &[&str]) -> Result<(), OperationError> {
         let nodes = self.find(names)?;
-        self.try_feed(Event::Start { nodes, reach: Reach::Connected })
+        self.try_feed(Event::Start {
+            nodes,
+            reach: Reach::Connected,
+        })
     }
 
     /// Starts everything; returns when that is under way.
@@ -607,8 +681,22 @@ impl RuntimeHandle {
     /// Stops these, and first what depends on them; returns when none of them has a process.
     pub async fn stop(&self, names: &[&str]) -> Result<(), OperationError> {
         let nodes = self.find(names)?;
-        let event = Event::Stop { nodes: nodes.clone(), reach: Reach::Connected };
-        let sent = self.0.root.call(|reply| RootMsg::FeedUntilDown { event, nodes, reply }, None).await;
+        let event = Event::Stop {
+            nodes: nodes.clone(),
+            reach: Reach::Connected,
+        };
+        let sent = self
+            .0
+            .root
+            .call(
+                |reply| RootMsg::FeedUntilDown {
+                    event,
+                    nodes,
+                    reply,
+                },
+                None,
+            )
+            .await;
         match sent {
             Ok(ractor::rpc::CallResult::Success(())) => Ok(()),
             Ok(_) | Err(_) => Err(OperationError::Ended),
@@ -630,7 +718,10 @@ impl RuntimeHandle {
                 State::Ready | State::Completed => return Ok(()),
                 State::Pending | State::Starting | State::Running | State::Backoff => {}
                 State::Stopping | State::Stopped | State::Failed | State::Lost => {
-                    return Err(OperationError::NotReady { name: status.name, state: status.state });
+                    return Err(OperationError::NotReady {
+                        name: status.name,
+                        state: status.state,
+                    });
                 }
             }
             match events.recv().await {
@@ -650,9 +741,13 @@ impl RuntimeHandle {
     }
 
     async fn status_of(&self, name: &str) -> Result<ChildStatus, OperationError> {
-        let unknown = || OperationError::UnknownChild { name: name.to_owned() };
+        let unknown = || OperationError::UnknownChild {
+            name: name.to_owned(),
+        };
         let all = self.status().await?;
-        all.into_iter().find(|status| status.name.as_str() == name).ok_or_else(unknown)
+        all.into_iter()
+            .find(|status| status.name.as_str() == name)
+            .ok_or_else(unknown)
     }
 
     /// Subscribes to what becomes true from now on. A subscriber that falls 1,024 events behind is told that it missed some.
@@ -664,7 +759,10 @@ impl RuntimeHandle {
     pub async fn exec(&self, exec: Exec) -> Result<ExecOutcome, ExecError> {
         let (reply, outcome) = oneshot::channel();
         let exec = Box::new(PendingExec::new(exec));
-        self.0.root.cast(RootMsg::Exec { exec, reply }).map_err(|_| ExecError::Ended)?;
+        self.0
+            .root
+            .cast(RootMsg::Exec { exec, reply })
+            .map_err(|_| ExecError::Ended)?;
         outcome.await.unwrap_or(Err(ExecError::Ended))
     }
 
@@ -691,7 +789,10 @@ impl RuntimeHandle {
 
     /// Begins a shutdown, or turns the one under way into a forced one, and returns at once.
     pub fn ask_shutdown(&self, mode: ShutdownMode) {
-        let order = RootMsg::ShutDown { mode, reason: ShutdownReason::Asked };
+        let order = RootMsg::ShutDown {
+            mode,
+            reason: ShutdownReason::Asked,
+        };
         if self.0.root.cast(order).is_err() {
             warn!("a shutdown was asked for after the end");
         }
@@ -700,7 +801,11 @@ impl RuntimeHandle {
     /// Waits for the end of the runtime.
     pub async fn wait(&self) -> ShutdownReport {
         let mut report = self.0.report.clone();
-        let ended = report.wait_for(Option::is_some).await.ok().and_then(|report| report.clone());
+        let ended = report
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|report| report.clone());
         // The guardian always reports, unless the async runtime was torn down under it.
         ended.unwrap_or(ShutdownReport {
             reason: ShutdownReason::Internal,
@@ -713,7 +818,9 @@ impl RuntimeHandle {
 
     /// The signals received, the newest first.
     pub async fn receipts(&self) -> Vec<Receipt> {
-        let Some(signals) = &self.0.signals else { return Vec::new() };
+        let Some(signals) = &self.0.signals else {
+            return Vec::new();
+        };
         match signals.call(SignalsMsg::Receipts, None).await {
             Ok(ractor::rpc::CallResult::Success(receipts)) => receipts,
             Ok(_) | Err(_) => Vec::new(),
@@ -739,8 +846,12 @@ impl RuntimeHandle {
 
     fn find(&self, names: &[&str]) -> Result<Vec<NodeId>, OperationError> {
         let node = |name: &&str| {
-            let known = ChildName::new(name).ok().and_then(|name| self.0.names.get(&name).copied());
-            known.ok_or_else(|| OperationError::UnknownChild { name: (*name).to_owned() })
+            let known = ChildName::new(name)
+                .ok()
+                .and_then(|name| self.0.names.get(&name).copied());
+            known.ok_or_else(|| OperationError::UnknownChild {
+                name: (*name).to_owned(),
+            })
         };
         names.iter().map(node).collect()
     }
@@ -752,6 +863,9 @@ impl RuntimeHandle {
     }
 
     fn try_feed(&self, event: Event) -> Result<(), OperationError> {
-        self.0.root.cast(RootMsg::Feed(event)).map_err(|_| OperationError::Ended)
+        self.0
+            .root
+            .cast(RootMsg::Feed(event))
+            .map_err(|_| OperationError::Ended)
     }
 }

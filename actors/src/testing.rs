@@ -90,19 +90,34 @@ impl FakeOs {
 
     /// Ends the live run of a child from outside.
     pub fn end(&self, child: &str, exit: Exit) {
-        let run = self.lock().runs.iter().find(|(_, run)| run.child.as_str() == child).map(|(id, _)| *id);
+        let run = self
+            .lock()
+            .runs
+            .iter()
+            .find(|(_, run)| run.child.as_str() == child)
+            .map(|(id, _)| *id);
         if let Some(run) = run {
             self.finish(run, exit);
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Fake> {
-        self.0.lock().expect("no test panics while it holds the fake")
+        self.0
+            .lock()
+            .expect("no test panics while it holds the fake")
     }
 
     fn finish(&self, run: RunId, exit: Exit) {
-        let Some(ended) = self.lock().runs.remove(&run) else { return };
-        let end = End { exit, cpu: Duration::ZERO, killed: Vec::new(), survivors: Vec::new(), captured: None };
+        let Some(ended) = self.lock().runs.remove(&run) else {
+            return;
+        };
+        let end = End {
+            exit,
+            cpu: Duration::ZERO,
+            killed: Vec::new(),
+            survivors: Vec::new(),
+            captured: None,
+        };
         ended.observer.tell(News::Ended(Box::new(end)));
         ended.gone.into_iter().for_each(|then| then());
     }
@@ -115,7 +130,13 @@ impl FakeOs {
             Some(_) => signal != Signal::CONT,
         };
         if ends {
-            self.finish(run, Exit::Signal { signal, core: false });
+            self.finish(
+                run,
+                Exit::Signal {
+                    signal,
+                    core: false,
+                },
+            );
         }
     }
 }
@@ -129,7 +150,12 @@ impl Os for FakeOs {
         let script = fake.scripts.get(&job.child).copied().unwrap_or_default();
         let observer = Arc::clone(&job.observer);
         if script != Script::CannotStart {
-            let run = Run { child: job.child.clone(), script, observer: Arc::clone(&observer), gone: Vec::new() };
+            let run = Run {
+                child: job.child.clone(),
+                script,
+                observer: Arc::clone(&observer),
+                gone: Vec::new(),
+            };
             fake.runs.insert(job.run, run);
         }
         drop(fake);
@@ -150,23 +176,28 @@ impl Os for FakeOs {
                 });
             }
         }
-        Box::new(FakeProcess { os: self.clone(), run: job.run, child: job.child })
+        Box::new(FakeProcess {
+            os: self.clone(),
+            run: job.run,
+            child: job.child,
+        })
     }
 
     fn when_gone(&self, run: RunId, then: Box<dyn FnOnce() + Send>) {
         let mut fake = self.lock();
-        match fake.runs.get_mut(&run) {
-            Some(run) => run.gone.push(then),
-            None => {
-                drop(fake);
-                then();
-            }
+        if let Some(run) = fake.runs.get_mut(&run) {
+            run.gone.push(then);
+        } else {
+            drop(fake);
+            then();
         }
     }
 
     fn kill_all(&self) {
         let runs: Vec<RunId> = self.lock().runs.keys().copied().collect();
-        runs.into_iter().for_each(|run| self.act(run, Signal::KILL));
+        for run in runs {
+            self.act(run, Signal::KILL);
+        }
     }
 
     fn live(&self) -> usize {
@@ -182,7 +213,10 @@ struct FakeProcess {
 
 impl Process for FakeProcess {
     fn signal(&self, signal: Signal) -> Result<(), SignalError> {
-        self.os.lock().asked.push(Asked::Signal(self.child.clone(), signal));
+        self.os
+            .lock()
+            .asked
+            .push(Asked::Signal(self.child.clone(), signal));
         self.os.act(self.run, signal);
         Ok(())
     }
@@ -197,7 +231,10 @@ impl Drop for FakeProcess {
     fn drop(&mut self) {
         let is_live = self.os.lock().runs.contains_key(&self.run);
         if is_live {
-            self.os.lock().asked.push(Asked::Abandon(self.child.clone()));
+            self.os
+                .lock()
+                .asked
+                .push(Asked::Abandon(self.child.clone()));
             self.os.act(self.run, Signal::KILL);
         }
     }

@@ -7,6 +7,7 @@
     unsafe_code,
     reason = "a global allocator cannot be written without it"
 )]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -115,13 +116,11 @@ impl Running {
         while !effects.is_empty() {
             let mut next = Vec::new();
             for effect in effects {
-                match effect {
-                    Effect::Start { child, run } => {
-                        let pid = Some(1);
-                        next.extend(self.feed(Event::Started { child, run, pid }).0);
-                    }
-                    Effect::WakeAfter { timer, .. } => self.timers.push(timer),
-                    _ => {}
+                if let Effect::Start { child, run } = effect {
+                    let pid = Some(1);
+                    next.extend(self.feed(Event::Started { child, run, pid }).0);
+                } else if let Effect::WakeAfter { timer, .. } = effect {
+                    self.timers.push(timer);
                 }
             }
             effects = next;

@@ -3,6 +3,8 @@
 //! The format of the lives is told in `data/README.md`. The harness is the operating system, the mailbox and the clock: every
 //! order is answered at once, one after another, before the next message; time stands still but for `sleep_ms`.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::io::Read;

@@ -1,5 +1,11 @@
 //! The actors on a paused clock and a scripted operating system: what is asked of it, and what observers are told.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking, and looks only at what it is about"
+)]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,9 +37,15 @@ fn name(text: &str) -> kimi_actors::policy::spec::ChildName {
 }
 
 /// Waits until a fact that `is_it` accepts has been told.
-async fn told(events: &mut tokio::sync::broadcast::Receiver<kimi_actors::policy::event::TreeEvent>, is_it: impl Fn(&Fact) -> bool) {
+async fn told(
+    events: &mut tokio::sync::broadcast::Receiver<kimi_actors::policy::event::TreeEvent>,
+    is_it: impl Fn(&Fact) -> bool,
+) {
     loop {
-        let event = events.recv().await.expect("the tree tells of it before it ends");
+        let event = events
+            .recv()
+            .await
+            .expect("the tree tells of it before it ends");
         if is_it(&event.fact) {
             return;
         }
@@ -42,7 +54,10 @@ async fn told(events: &mut tokio::sync::broadcast::Receiver<kimi_actors::policy:
 
 async fn state(handle: &RuntimeHandle, child: &str) -> State {
     let all = handle.status().await.unwrap();
-    all.into_iter().find(|status| status.name.as_str() == child).unwrap().state
+    all.into_iter()
+        .find(|status| status.name.as_str() == child)
+        .unwrap()
+        .state
 }
 
 fn begun(os: &FakeOs) -> Vec<String> {
@@ -64,7 +79,13 @@ fn stopped(os: &FakeOs) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn starts_follow_dependencies_and_stops_reverse_them() {
     let os = FakeOs::default();
-    let handle = tree(&os).child(after("web", "api")).child(after("api", "db")).child(child("db")).start().await.unwrap();
+    let handle = tree(&os)
+        .child(after("web", "api"))
+        .child(after("api", "db"))
+        .child(child("db"))
+        .start()
+        .await
+        .unwrap();
     handle.ready("web").await.unwrap();
     assert_eq!(begun(&os), ["db", "api", "web"]);
     let report = handle.shutdown().await;
@@ -76,16 +97,26 @@ async fn starts_follow_dependencies_and_stops_reverse_them() {
 #[tokio::test(start_paused = true)]
 async fn a_stable_child_comes_back_at_once_and_a_crashing_one_after_longer_and_longer_delays() {
     let os = FakeOs::default();
-    os.script("stable", Script::EndsAfter(Duration::from_secs(11), Exit::Code(1)));
+    os.script(
+        "stable",
+        Script::EndsAfter(Duration::from_secs(11), Exit::Code(1)),
+    );
     os.script("crashing", Script::Ends(Exit::Code(1)));
     let begin = Instant::now();
-    let handle = tree(&os).child(child("stable")).child(child("crashing")).start_idle().await.unwrap();
+    let handle = tree(&os)
+        .child(child("stable"))
+        .child(child("crashing"))
+        .start_idle()
+        .await
+        .unwrap();
     let mut events = handle.events();
     handle.start_all().unwrap();
     let mut delays = Vec::new();
     loop {
         match events.recv().await.unwrap().fact {
-            Fact::RestartScheduled { child, delay, .. } if child.as_str() == "crashing" => delays.push(delay.as_secs_f64()),
+            Fact::RestartScheduled { child, delay, .. } if child.as_str() == "crashing" => {
+                delays.push(delay.as_secs_f64());
+            }
             Fact::RestartScheduled { delay, .. } => assert_eq!(delay, Duration::ZERO),
             Fact::Failed { child, why } => {
                 assert_eq!((child.as_str(), why), ("crashing", FailedBecause::Limit));
@@ -96,7 +127,10 @@ async fn a_stable_child_comes_back_at_once_and_a_crashing_one_after_longer_and_l
     }
     assert_eq!(delays.len(), 5, "{delays:?}");
     for (delay, nominal) in delays.iter().zip([0.5, 1.0, 2.0, 4.0, 8.0]) {
-        assert!((nominal * 0.9..=nominal * 1.1).contains(delay), "{delays:?}");
+        assert!(
+            (nominal * 0.9..=nominal * 1.1).contains(delay),
+            "{delays:?}"
+        );
     }
     assert!(begin.elapsed() < Duration::from_secs(60));
     assert_eq!(state(&handle, "crashing").await, State::Failed);
@@ -108,20 +142,33 @@ async fn a_group_stops_in_reverse_and_starts_in_order() {
     let os = FakeOs::default();
     let group = |strategy| {
         let group = Supervisor::new("group", strategy).unwrap();
-        ["a", "b", "c", "d"].into_iter().fold(group, |group, name| group.child(child(name)))
+        ["a", "b", "c", "d"]
+            .into_iter()
+            .fold(group, |group, name| group.child(child(name)))
     };
     for (strategy, stops, starts) in [
         (Strategy::OneForOne, vec![], vec!["b"]),
-        (Strategy::OneForAll, vec!["d", "c", "a"], vec!["a", "b", "c", "d"]),
+        (
+            Strategy::OneForAll,
+            vec!["d", "c", "a"],
+            vec!["a", "b", "c", "d"],
+        ),
         (Strategy::RestForOne, vec!["d", "c"], vec!["b", "c", "d"]),
     ] {
-        let os = { let _ = &os; FakeOs::default() };
+        let os = {
+            let _ = &os;
+            FakeOs::default()
+        };
         let handle = tree(&os).supervisor(group(strategy)).start().await.unwrap();
         handle.ready("d").await.unwrap();
         let mut events = handle.events();
         os.end("b", Exit::Code(1));
         let last = *starts.last().unwrap();
-        told(&mut events, |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == last)).await;
+        told(
+            &mut events,
+            |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == last),
+        )
+        .await;
         assert_eq!(stopped(&os), stops, "{strategy:?}");
         assert_eq!(begun(&os)[4..], starts, "{strategy:?}");
         handle.shutdown().await;
@@ -133,13 +180,21 @@ async fn a_group_stops_in_reverse_and_starts_in_order() {
 async fn a_child_that_ignores_its_signal_is_killed_after_its_grace() {
     let os = FakeOs::default();
     os.script("deaf", Script::IgnoresSignals);
-    let handle = tree(&os).child(child("deaf").stop(Signal::INT, Duration::from_secs(3))).start().await.unwrap();
+    let handle = tree(&os)
+        .child(child("deaf").stop(Signal::INT, Duration::from_secs(3)))
+        .start()
+        .await
+        .unwrap();
     handle.ready("deaf").await.unwrap();
     let begin = Instant::now();
     handle.stop(&["deaf"]).await.unwrap();
     assert_eq!(begin.elapsed().as_secs(), 3);
     let asked = os.asked();
-    let expected = [Asked::Signal(name("deaf"), Signal::INT), Asked::Signal(name("deaf"), Signal::CONT), Asked::Kill(name("deaf"))];
+    let expected = [
+        Asked::Signal(name("deaf"), Signal::INT),
+        Asked::Signal(name("deaf"), Signal::CONT),
+        Asked::Kill(name("deaf")),
+    ];
     assert_eq!(asked[1..], expected);
     handle.shutdown().await;
 }
@@ -164,14 +219,25 @@ async fn a_shutdown_shares_its_budget_among_the_waves_and_kills_before_its_end()
     // 10 s less 10 %, in three shares.
     assert_eq!(begin.elapsed().as_secs(), 9);
     assert!(!report.forced);
-    assert_eq!(os.asked().iter().filter(|asked| matches!(asked, Asked::Kill(_))).count(), 3);
+    assert_eq!(
+        os.asked()
+            .iter()
+            .filter(|asked| matches!(asked, Asked::Kill(_)))
+            .count(),
+        3
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn force_kills_everything_at_once() {
     let os = FakeOs::default();
     os.script("deaf", Script::IgnoresSignals);
-    let handle = tree(&os).child(child("deaf")).child(after("web", "deaf")).start().await.unwrap();
+    let handle = tree(&os)
+        .child(child("deaf"))
+        .child(after("web", "deaf"))
+        .start()
+        .await
+        .unwrap();
     handle.ready("web").await.unwrap();
     let begin = Instant::now();
     handle.ask_shutdown(ShutdownMode::Graceful);
@@ -185,7 +251,13 @@ async fn force_kills_everything_at_once() {
 async fn a_run_that_hangs_in_its_start_holds_up_nobody_but_those_who_wait_for_it() {
     let os = FakeOs::default();
     os.script("stuck", Script::HangsInStart);
-    let handle = tree(&os).child(child("stuck")).child(child("free")).child(after("waits", "stuck")).start().await.unwrap();
+    let handle = tree(&os)
+        .child(child("stuck"))
+        .child(child("free"))
+        .child(after("waits", "stuck"))
+        .start()
+        .await
+        .unwrap();
     handle.ready("free").await.unwrap();
     assert_eq!(state(&handle, "stuck").await, State::Starting);
     assert_eq!(state(&handle, "waits").await, State::Pending);
@@ -197,8 +269,16 @@ async fn a_run_that_hangs_in_its_start_holds_up_nobody_but_those_who_wait_for_it
 #[tokio::test(start_paused = true)]
 async fn what_an_actor_held_is_ended_and_begun_again_when_the_actor_is_lost() {
     let os = FakeOs::default();
-    let group = Supervisor::new("group", Strategy::OneForAll).unwrap().child(child("a")).child(child("b"));
-    let handle = tree(&os).supervisor(group).child(child("alone")).start().await.unwrap();
+    let group = Supervisor::new("group", Strategy::OneForAll)
+        .unwrap()
+        .child(child("a"))
+        .child(child("b"));
+    let handle = tree(&os)
+        .supervisor(group)
+        .child(child("alone"))
+        .start()
+        .await
+        .unwrap();
     handle.ready("b").await.unwrap();
     handle.ready("alone").await.unwrap();
     for (fault, lost, back) in [
@@ -209,10 +289,17 @@ async fn what_an_actor_held_is_ended_and_begun_again_when_the_actor_is_lost() {
         let before = os.asked().len();
         let mut events = handle.events();
         handle.inject(fault);
-        told(&mut events, |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == back)).await;
+        told(
+            &mut events,
+            |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == back),
+        )
+        .await;
         let abandoned: Vec<Asked> = lost.iter().map(|lost| Asked::Abandon(name(lost))).collect();
         let asked = os.asked()[before..].to_vec();
-        assert!(abandoned.iter().all(|abandon| asked.contains(abandon)), "{asked:?}");
+        assert!(
+            abandoned.iter().all(|abandon| asked.contains(abandon)),
+            "{asked:?}"
+        );
     }
     assert_eq!(kimi_actors::os::Os::live(&os), 3);
     handle.shutdown().await;
@@ -223,8 +310,15 @@ async fn what_an_actor_held_is_ended_and_begun_again_when_the_actor_is_lost() {
 async fn the_loss_of_the_root_ends_everything() {
     let os = FakeOs::default();
     os.script("deaf", Script::IgnoresSignals);
-    let group = Supervisor::new("group", Strategy::OneForAll).unwrap().child(child("a"));
-    let handle = tree(&os).supervisor(group).child(child("deaf")).start().await.unwrap();
+    let group = Supervisor::new("group", Strategy::OneForAll)
+        .unwrap()
+        .child(child("a"));
+    let handle = tree(&os)
+        .supervisor(group)
+        .child(child("deaf"))
+        .start()
+        .await
+        .unwrap();
     handle.ready("a").await.unwrap();
     handle.inject(Fault::PanicRoot);
     let report = handle.wait().await;
@@ -244,12 +338,19 @@ async fn a_tree_without_its_timer_still_shuts_down() {
 #[tokio::test(start_paused = true)]
 async fn a_tree_ends_with_its_children_and_names_those_that_failed() {
     let os = FakeOs::default();
-    os.script("job", Script::EndsAfter(Duration::from_secs(1), Exit::Code(0)));
+    os.script(
+        "job",
+        Script::EndsAfter(Duration::from_secs(1), Exit::Code(0)),
+    );
     os.script("broken", Script::Ends(Exit::Code(3)));
     let handle = tree(&os)
         .child(child("job").once())
         .child(child("broken").once())
-        .child(child("blocked").depends_on("broken", Condition::Succeeded).unwrap())
+        .child(
+            child("blocked")
+                .depends_on("broken", Condition::Succeeded)
+                .unwrap(),
+        )
         .lifetime(Lifetime::UntilAllEnded)
         .start()
         .await
@@ -293,7 +394,11 @@ async fn async_tasks_are_children_like_any_other() {
         }
     }
     assert_eq!(exits, [Exit::Code(1), Exit::Code(101)]);
-    told(&mut events, |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == "flaky")).await;
+    told(
+        &mut events,
+        |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == "flaky"),
+    )
+    .await;
     assert_eq!(runs.load(Ordering::SeqCst), 3);
     handle.shutdown().await;
     let mut last = Vec::new();
@@ -303,8 +408,17 @@ async fn async_tasks_are_children_like_any_other() {
         }
     }
     last.sort_by(|a, b| a.0.cmp(&b.0));
-    let killed = Exit::Signal { signal: Signal::KILL, core: false };
-    assert_eq!(last, [("flaky".to_owned(), Exit::Code(0)), ("stubborn".to_owned(), killed)]);
+    let killed = Exit::Signal {
+        signal: Signal::KILL,
+        core: false,
+    };
+    assert_eq!(
+        last,
+        [
+            ("flaky".to_owned(), Exit::Code(0)),
+            ("stubborn".to_owned(), killed)
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,7 +437,10 @@ async fn cleanup_handlers_run_in_order_after_everything_is_down_and_within_the_d
         handle.on_shutdown(label, move || async move {
             assert_eq!(kimi_actors::os::Os::live(&os), 0);
             order.lock().unwrap().push(label);
-            assert_ne!(label, "second", "a panic in one handler keeps no other from running");
+            assert_ne!(
+                label, "second",
+                "a panic in one handler keeps no other from running"
+            );
         });
     }
     assert_eq!(handle.cleanup_count(), 3);
@@ -335,7 +452,12 @@ async fn cleanup_handlers_run_in_order_after_everything_is_down_and_within_the_d
 #[tokio::test(start_paused = true)]
 async fn a_quiet_hour_brings_no_event() {
     let os = FakeOs::default();
-    let handle = tree(&os).child(child("a")).child(child("b")).start().await.unwrap();
+    let handle = tree(&os)
+        .child(child("a"))
+        .child(child("b"))
+        .start()
+        .await
+        .unwrap();
     handle.ready("a").await.unwrap();
     handle.ready("b").await.unwrap();
     let mut events = handle.events();
@@ -349,7 +471,13 @@ async fn a_quiet_hour_brings_no_event() {
 #[tokio::test(start_paused = true)]
 async fn an_operator_starts_stops_and_restarts_along_the_dependencies() {
     let os = FakeOs::default();
-    let handle = tree(&os).child(child("db")).child(after("api", "db")).child(child("other")).start_idle().await.unwrap();
+    let handle = tree(&os)
+        .child(child("db"))
+        .child(after("api", "db"))
+        .child(child("other"))
+        .start_idle()
+        .await
+        .unwrap();
     handle.start(&["api"]).unwrap();
     handle.ready("api").await.unwrap();
     assert_eq!(begun(&os), ["db", "api"]);
@@ -361,7 +489,11 @@ async fn an_operator_starts_stops_and_restarts_along_the_dependencies() {
     assert_eq!(begun(&os), ["db", "api", "db"]);
     let mut events = handle.events();
     handle.restart(&["db"]).unwrap();
-    told(&mut events, |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == "db")).await;
+    told(
+        &mut events,
+        |fact| matches!(fact, Fact::Ready { child, .. } if child.as_str() == "db"),
+    )
+    .await;
     assert_eq!(begun(&os).len(), 4);
     assert!(handle.start(&["nobody"]).is_err());
     handle.shutdown().await;

@@ -4,6 +4,12 @@
 //! The model in here is not the machine's: it knows what was ordered, what was answered and what an operator has asked for, and
 //! nothing of how decisions are made. Each invariant is a function, run on each effect or after each step.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an invariant is about some effects, and about no others that may come"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -524,6 +530,10 @@ struct World {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that are true or not, each by itself"
+)]
 struct Run {
     has_started: bool,
     is_ready: bool,
@@ -896,15 +906,15 @@ impl World {
 
     /// A failure with the tree and what happened in it.
     fn explain(&self, error: &TestCaseError) -> TestCaseError {
-        let mut text = format!("{error}\n");
-        for (input, effects) in &self.history {
-            let ordered = effects
+        let happened = self.history.iter().map(|(input, effects)| {
+            let orders = effects
                 .iter()
                 .filter(|effect| !matches!(effect, Effect::Announce(_)));
-            let ordered: Vec<_> = ordered.collect();
-            text += &format!("{:?}: {:?} -> {ordered:?}\n", input.now, input.event);
-        }
-        TestCaseError::fail(text)
+            let orders: Vec<_> = orders.collect();
+            format!("{:?}: {:?} -> {orders:?}", input.now, input.event)
+        });
+        let lines: Vec<String> = std::iter::once(error.to_string()).chain(happened).collect();
+        TestCaseError::fail(lines.join("\n"))
     }
 
     fn take(&mut self, step: &Step) -> Verdict {
@@ -958,11 +968,13 @@ impl World {
             }
             Act::Request(grace) => {
                 let request = RequestId(u64::try_from(self.requests.len()).unwrap());
-                let stop = StopSpec {
-                    signal: Signal::TERM,
-                    grace: Some(*grace),
-                };
-                self.feed(Event::Request { request, stop })
+                self.feed(Event::Request {
+                    request,
+                    stop: StopSpec {
+                        signal: Signal::TERM,
+                        grace: Some(*grace),
+                    },
+                })
             }
             Act::Cancel(pick) => {
                 // Also of some that were never asked for.
@@ -1201,10 +1213,12 @@ impl World {
 
     /// These, and all that may be stopped with them: what is below them, and what depends on that.
     fn note_unwanted(&mut self, nodes: &[NodeId]) {
+        let mut seen = BTreeSet::new();
         let mut stack = nodes.to_vec();
         while let Some(node) = stack.pop() {
             for node in self.with_what_is_below(&[node]) {
-                if self.operator.wanted.remove(&node) {
+                if seen.insert(node) {
+                    self.operator.wanted.remove(&node);
                     let depends = |other: &NodeId| {
                         let on = self.tree.dependencies(*other);
                         on.into_iter().any(|(on, _)| on == node)

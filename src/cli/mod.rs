@@ -117,10 +117,9 @@ impl Error {
         match self {
             Self::Manifest(_) | Self::Settings(_) => exit_code::INVALID_CONFIGURATION,
             Self::NoSuchHelp { .. } => exit_code::USAGE,
-            Self::NoDirectory(_)
-            | Self::Output(_)
-            | Self::Toml(_)
-            | Self::Json(_) => exit_code::FAILED,
+            Self::NoDirectory(_) | Self::Output(_) | Self::Toml(_) | Self::Json(_) => {
+                exit_code::FAILED
+            }
             Self::Foreground(error) => error.exit_code(),
         }
     }
@@ -194,7 +193,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
         color_environment,
     };
     match cli.verb {
-        Verb::Start(args) => start::run(args, &context),
+        Verb::Start(args) => start::run(&args, &context),
         Verb::Config(args) => config::run(&args, &context),
         Verb::Help(args) => help::run(&args),
         Verb::Version(args) => version::run(&args),

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use kimi_actors::os::Stream;
-use kimi_actors::policy::event::{EndedBy, Fact, FailedBecause, ShutdownReason, SupervisorEnd, TreeEvent};
+use kimi_actors::policy::event::{
+    EndedBy, Fact, FailedBecause, ShutdownReason, SupervisorEnd, TreeEvent,
+};
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::spec::ChildName;
@@ -60,8 +62,17 @@ enum Doing {
 impl Progress {
     /// Nothing has happened yet.
     pub fn new(names: &[ChildName], color: Color) -> Self {
-        let width = names.iter().map(|name| name.as_str().len()).max().unwrap_or(0);
-        Self { rows: HashMap::new(), order: names.to_vec(), width, color }
+        let width = names
+            .iter()
+            .map(|name| name.as_str().len())
+            .max()
+            .unwrap_or(0);
+        Self {
+            rows: HashMap::new(),
+            order: names.to_vec(),
+            width,
+            color,
+        }
     }
 
     /// A child's line, with its name before it.
@@ -87,21 +98,31 @@ impl Progress {
             Stream::Stdout => '|',
             Stream::Stderr => '!',
         };
-        format!("{} ", self.painted(child, &format!("{:width$} {bar}", child.as_str(), width = self.width)))
+        format!(
+            "{} ",
+            self.painted(
+                child,
+                &format!("{:width$} {bar}", child.as_str(), width = self.width)
+            )
+        )
     }
 
     fn painted(&self, child: &ChildName, text: &str) -> String {
         match self.color {
             Color::Off => text.to_owned(),
             Color::On => {
-                let place = self.order.iter().position(|name| name == child).unwrap_or(0);
+                let place = self
+                    .order
+                    .iter()
+                    .position(|name| name == child)
+                    .unwrap_or(0);
                 format!("\x1b[{}m{text}\x1b[0m", PALETTE[place % PALETTE.len()])
             }
         }
     }
 
     /// A child's line as JSON.
-    pub(super) fn line_json(&self, line: &OwnedLine) -> Vec<u8> {
+    pub(super) fn line_json(line: &OwnedLine) -> Vec<u8> {
         let value = json!({
             "schema_version": SCHEMA_VERSION,
             "type": "line",
@@ -115,7 +136,7 @@ impl Progress {
     }
 
     /// An event as JSON.
-    pub(super) fn event_json(&self, event: &TreeEvent) -> Vec<u8> {
+    pub(super) fn event_json(event: &TreeEvent) -> Vec<u8> {
         let value = json!({
             "schema_version": SCHEMA_VERSION,
             "type": "event",
@@ -128,7 +149,9 @@ impl Progress {
 
     /// Whether anything is on its way, so that a live display moves.
     pub fn is_moving(&self) -> bool {
-        self.rows.values().any(|row| !matches!(row.doing, Doing::Nothing | Doing::Up))
+        self.rows
+            .values()
+            .any(|row| !matches!(row.doing, Doing::Nothing | Doing::Up))
     }
 
     /// Whether anybody is waited for to stop.
@@ -140,11 +163,20 @@ impl Progress {
     pub fn reminders(&mut self, now: Moment, every: Duration) -> Vec<String> {
         let mut lines = Vec::new();
         for name in &self.order {
-            let Some(row) = self.rows.get_mut(name).filter(|row| row.doing == Doing::Stopping) else { continue };
+            let Some(row) = self
+                .rows
+                .get_mut(name)
+                .filter(|row| row.doing == Doing::Stopping)
+            else {
+                continue;
+            };
             if now.since(row.reminded) >= every {
                 row.reminded = now;
                 let waited = seconds(now.since(row.since));
-                lines.push(format!("still waiting for {name} ({}{waited})", pid_text(row.pid)));
+                lines.push(format!(
+                    "still waiting for {name} ({}{waited})",
+                    pid_text(row.pid)
+                ));
             }
         }
         lines
@@ -155,11 +187,18 @@ impl Progress {
         let moving: Vec<&ChildName> = self
             .order
             .iter()
-            .filter(|name| self.rows.get(*name).is_some_and(|row| !matches!(row.doing, Doing::Nothing | Doing::Up)))
+            .filter(|name| {
+                self.rows
+                    .get(*name)
+                    .is_some_and(|row| !matches!(row.doing, Doing::Nothing | Doing::Up))
+            })
             .collect();
         let room = usize::from(rows).saturating_sub(4).max(1);
-        let mut lines: Vec<String> =
-            moving.iter().take(room).map(|name| self.live_line(name, now, usize::from(columns))).collect();
+        let mut lines: Vec<String> = moving
+            .iter()
+            .take(room)
+            .map(|name| self.live_line(name, now, usize::from(columns)))
+            .collect();
         if moving.len() > room {
             lines.push(format!("  … and {} more", moving.len() - room));
         }
@@ -167,18 +206,29 @@ impl Progress {
     }
 
     fn live_line(&self, name: &ChildName, now: Moment, columns: usize) -> String {
-        let Some(row) = self.rows.get(name) else { return String::new() };
+        let Some(row) = self.rows.get(name) else {
+            return String::new();
+        };
         let elapsed = now.since(row.since);
-        let spinner = SPINNER[usize::try_from(elapsed.as_millis() / 100).unwrap_or(0) % SPINNER.len()];
+        let spinner =
+            SPINNER[usize::try_from(elapsed.as_millis() / 100).unwrap_or(0) % SPINNER.len()];
         let doing = match &row.doing {
             Doing::Waiting { on } => format!("waits for {on}"),
             Doing::Starting => "starting".to_owned(),
-            Doing::Backoff { delay } => format!("restarts in {}", seconds(delay.saturating_sub(elapsed))),
+            Doing::Backoff { delay } => {
+                format!("restarts in {}", seconds(delay.saturating_sub(elapsed)))
+            }
             Doing::Stopping => format!("stopping ({}{})", pid_text(row.pid), seconds(elapsed)),
             Doing::Up | Doing::Nothing => String::new(),
         };
-        let text: String =
-            format!("{spinner} {:width$}  {doing}", name.as_str(), width = self.width).chars().take(columns).collect();
+        let text: String = format!(
+            "{spinner} {:width$}  {doing}",
+            name.as_str(),
+            width = self.width
+        )
+        .chars()
+        .take(columns)
+        .collect();
         self.painted(name, &text)
     }
 
@@ -188,25 +238,43 @@ impl Progress {
         self.words(&event.fact).into_iter().collect()
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "facts may be added; one that is not known here changes no row"
+    )]
     fn take_note(&mut self, fact: &Fact, now: Moment) {
         let (child, doing) = match fact {
-            Fact::Pending { child, blocked_by } => (child, Doing::Waiting { on: blocked_by.clone() }),
+            Fact::Pending { child, blocked_by } => (
+                child,
+                Doing::Waiting {
+                    on: blocked_by.clone(),
+                },
+            ),
             Fact::Starting { child, .. } => (child, Doing::Starting),
             Fact::Running { child, .. } | Fact::Ready { child, .. } => (child, Doing::Up),
             Fact::Stopping { child, .. } => (child, Doing::Stopping),
-            Fact::RestartScheduled { child, delay, .. } => (child, Doing::Backoff { delay: *delay }),
+            Fact::RestartScheduled { child, delay, .. } => {
+                (child, Doing::Backoff { delay: *delay })
+            }
             Fact::Exited { child, .. }
             | Fact::Completed { child }
             | Fact::Failed { child, .. }
             | Fact::Stopped { child } => (child, Doing::Nothing),
             _ => return,
         };
-        let fresh = Row { doing: Doing::Nothing, pid: None, since: now, reminded: now, last_exit: None };
+        let fresh = Row {
+            doing: Doing::Nothing,
+            pid: None,
+            since: now,
+            reminded: now,
+            last_exit: None,
+        };
         let row = self.rows.entry(child.clone()).or_insert(fresh);
-        match fact {
-            Fact::Running { pid, .. } => row.pid = *pid,
-            Fact::Exited { exit, .. } => row.last_exit = Some(*exit),
-            _ => {}
+        if let Fact::Running { pid, .. } = fact {
+            row.pid = *pid;
+        }
+        if let Fact::Exited { exit, .. } = fact {
+            row.last_exit = Some(*exit);
         }
         row.doing = doing;
         row.since = now;
@@ -220,61 +288,124 @@ impl Progress {
 
     fn last_exit(&self, child: &ChildName) -> String {
         let exit = self.rows.get(child).and_then(|row| row.last_exit);
-        exit.map(|exit| exit.to_string()).unwrap_or_else(|| "never ran".to_owned())
+        exit.map_or_else(|| "never ran".to_owned(), |exit| exit.to_string())
     }
 
     fn live_count(&self) -> usize {
-        self.rows.values().filter(|row| matches!(row.doing, Doing::Starting | Doing::Up | Doing::Stopping)).count()
+        self.rows
+            .values()
+            .filter(|row| matches!(row.doing, Doing::Starting | Doing::Up | Doing::Stopping))
+            .count()
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "facts may be added; one that is not known here is not shown"
+    )]
     fn words(&self, fact: &Fact) -> Option<Shown> {
         let settled = |text: String| Some(Shown::Settled(text));
         let step = |text: String| Some(Shown::Step(text));
         match fact {
             Fact::Pending { child, blocked_by } => step(format!("{child}: waits for {blocked_by}")),
-            Fact::Starting { child, ordinal: 1, .. } => step(format!("{child}: starting")),
-            Fact::Starting { child, ordinal, .. } => step(format!("{child}: starting again (run {ordinal})")),
+            Fact::Starting {
+                child, ordinal: 1, ..
+            } => step(format!("{child}: starting")),
+            Fact::Starting { child, ordinal, .. } => {
+                step(format!("{child}: starting again (run {ordinal})"))
+            }
             Fact::Ready { child, .. } => settled(format!("{child}: ready{}", self.pid(child))),
-            Fact::Stopping { child, grace: Duration::ZERO, .. } => step(format!("{child}: killing{}", self.pid(child))),
-            Fact::Stopping { child, grace, .. } => {
-                step(format!("{child}: stopping{}, within {}", self.pid(child), seconds(*grace)))
-            }
-            Fact::Exited { child, exit: exit @ Exit::NotStarted(_), .. } => settled(format!("{child}: {exit}")),
-            Fact::Exited { child, exit, by: EndedBy::Itself, .. } => {
-                settled(format!("{child}: ended by itself: {exit}"))
-            }
-            Fact::Exited { child, exit, by: EndedBy::Supervisor, .. } => settled(format!("{child}: stopped: {exit}")),
-            Fact::RestartScheduled { child, delay: Duration::ZERO, .. } => {
-                settled(format!("{child}: restarting at once"))
-            }
-            Fact::RestartScheduled { child, delay, unstable } => {
-                let runs = if *unstable == 1 { "after an unstable run" } else { "after unstable runs in a row:" };
-                let count = if *unstable == 1 { String::new() } else { format!(" {unstable}") };
-                settled(format!("{child}: restarting in {} {runs}{count}", seconds(*delay)))
+            Fact::Stopping {
+                child,
+                grace: Duration::ZERO,
+                ..
+            } => step(format!("{child}: killing{}", self.pid(child))),
+            Fact::Stopping { child, grace, .. } => step(format!(
+                "{child}: stopping{}, within {}",
+                self.pid(child),
+                seconds(*grace)
+            )),
+            Fact::Exited {
+                child,
+                exit: exit @ Exit::NotStarted(_),
+                ..
+            } => settled(format!("{child}: {exit}")),
+            Fact::Exited {
+                child,
+                exit,
+                by: EndedBy::Itself,
+                ..
+            } => settled(format!("{child}: ended by itself: {exit}")),
+            Fact::Exited {
+                child,
+                exit,
+                by: EndedBy::Supervisor,
+                ..
+            } => settled(format!("{child}: stopped: {exit}")),
+            Fact::RestartScheduled {
+                child,
+                delay: Duration::ZERO,
+                ..
+            } => settled(format!("{child}: restarting at once")),
+            Fact::RestartScheduled {
+                child,
+                delay,
+                unstable,
+            } => {
+                let runs = match unstable {
+                    1 => "1 unstable run".to_owned(),
+                    count => format!("{count} unstable runs in a row"),
+                };
+                settled(format!(
+                    "{child}: restarting in {} ({runs})",
+                    seconds(*delay)
+                ))
             }
             Fact::Completed { child } => settled(format!("{child}: completed")),
-            Fact::Failed { child, why } => settled(format!("{child}: failed: {}", self.failure(child, *why))),
-            Fact::GroupRestart { supervisor, strategy, because_of, delay } => {
+            Fact::Failed { child, why } => {
+                settled(format!("{child}: failed: {}", self.failure(child, *why)))
+            }
+            Fact::GroupRestart {
+                supervisor,
+                strategy,
+                because_of,
+                delay,
+            } => {
                 let who = match strategy {
                     Strategy::OneForOne => "it alone restarts",
                     Strategy::OneForAll => "all restart",
                     Strategy::RestForOne => "it and those after it restart",
                 };
-                let when = if delay.is_zero() { String::new() } else { format!(" in {}", seconds(*delay)) };
+                let when = if delay.is_zero() {
+                    String::new()
+                } else {
+                    format!(" in {}", seconds(*delay))
+                };
                 let rule = strategy_name(*strategy);
-                settled(format!("{supervisor}: {because_of} ended, so {who}{when} ({rule})"))
+                settled(format!(
+                    "{supervisor}: {because_of} ended, so {who}{when} ({rule})"
+                ))
             }
-            Fact::SupervisorEnding { supervisor, why } => settled(format!("{supervisor}: {}", ending(*why))),
+            Fact::SupervisorEnding { supervisor, why } => {
+                settled(format!("{supervisor}: {}", ending(*why)))
+            }
             Fact::ShutdownStarted { reason, .. } => {
                 let count = self.live_count();
-                let services = if count == 1 { "1 service".to_owned() } else { format!("{count} services") };
+                let services = if count == 1 {
+                    "1 service".to_owned()
+                } else {
+                    format!("{count} services")
+                };
                 match reason {
                     ShutdownReason::AllEnded => settled("every service has ended".to_owned()),
-                    ShutdownReason::Signal(signal) => {
-                        settled(format!("{signal}: stopping {services} (Ctrl-C again to force)"))
+                    ShutdownReason::Signal(signal) => settled(format!(
+                        "{signal}: stopping {services} (Ctrl-C again to force)"
+                    )),
+                    ShutdownReason::Limit => {
+                        settled(format!("restarts were too many: stopping {services}"))
                     }
-                    ShutdownReason::Limit => settled(format!("restarts were too many: stopping {services}")),
-                    ShutdownReason::Internal => settled(format!("a part of kimi-shell failed: stopping {services}")),
+                    ShutdownReason::Internal => {
+                        settled(format!("a part of kimi-shell failed: stopping {services}"))
+                    }
                     ShutdownReason::Asked => settled(format!("stopping {services}")),
                 }
             }
@@ -292,7 +423,9 @@ impl Progress {
                 format!("it restarted too often, so nothing more is tried (the last run: {last})")
             }
             FailedBecause::CannotStart => format!("it cannot be started: {last}"),
-            FailedBecause::SupervisorGaveUp => "restarts among its members were too many".to_owned(),
+            FailedBecause::SupervisorGaveUp => {
+                "restarts among its members were too many".to_owned()
+            }
         }
     }
 }
@@ -390,18 +523,44 @@ mod tests {
     }
 
     fn tell(progress: &mut Progress, fact: Fact, now: Moment) -> Vec<Shown> {
-        progress.event(&TreeEvent { seq: 1, at: now, fact }, now)
+        progress.event(
+            &TreeEvent {
+                seq: 1,
+                at: now,
+                fact,
+            },
+            now,
+        )
     }
 
     #[test]
     fn who_is_waited_for_is_named_once_a_second_with_pid_and_time() {
         let mut progress = Progress::new(&[name("api")], Color::Off);
         let (child, run) = (name("api"), RunId(1));
-        tell(&mut progress, Fact::Running { child: child.clone(), run, pid: Some(4711) }, at(0));
-        tell(&mut progress, Fact::Stopping { child, run, grace: Duration::from_secs(9) }, at(1));
+        tell(
+            &mut progress,
+            Fact::Running {
+                child: child.clone(),
+                run,
+                pid: Some(4711),
+            },
+            at(0),
+        );
+        tell(
+            &mut progress,
+            Fact::Stopping {
+                child,
+                run,
+                grace: Duration::from_secs(9),
+            },
+            at(1),
+        );
         let every = Duration::from_secs(1);
         assert_eq!(progress.reminders(at(1), every), Vec::<String>::new());
-        assert_eq!(progress.reminders(at(4), every), ["still waiting for api (pid 4711, 3 s)"]);
+        assert_eq!(
+            progress.reminders(at(4), every),
+            ["still waiting for api (pid 4711, 3 s)"]
+        );
         assert_eq!(progress.reminders(at(4), every), Vec::<String>::new());
     }
 
@@ -409,12 +568,21 @@ mod tests {
     fn a_childs_line_cannot_harm_the_terminal() {
         let mut shown = Vec::new();
         harmless(b"a\x1b[31mred\x1b[0m\x1b[2J\x1b]0;title\x07b\x1b]52;c;evil\x1b\\c\rd\x1b[1;1H\x1bcz\xff", &mut shown);
-        assert_eq!(String::from_utf8(shown).unwrap(), "a\x1b[31mred\x1b[0mbcdz\u{fffd}");
+        assert_eq!(
+            String::from_utf8(shown).unwrap(),
+            "a\x1b[31mred\x1b[0mbcdz\u{fffd}"
+        );
     }
 
     #[test]
     fn spans_are_told_as_people_say_them() {
-        for (millis, text) in [(0, "0 s"), (500, "0.5 s"), (3_000, "3 s"), (61_000, "61 s"), (125_000, "2 min 5 s")] {
+        for (millis, text) in [
+            (0, "0 s"),
+            (500, "0.5 s"),
+            (3_000, "3 s"),
+            (61_000, "61 s"),
+            (125_000, "2 min 5 s"),
+        ] {
             assert_eq!(seconds(Duration::from_millis(millis)), text);
         }
     }

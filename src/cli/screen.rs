@@ -99,16 +99,24 @@ impl Screen {
     /// Starts the thread.
     pub fn start(style: Style, names: Vec<ChildName>) -> io::Result<Self> {
         let clock = Clock::start();
-        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new(), clock });
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            clock,
+        });
         let of_thread = Arc::clone(&shared);
         let (sender, done) = sync_channel(1);
-        thread::Builder::new().name("kimi-screen".into()).spawn(move || {
-            kimi_actors::os::signals::block_all();
-            Painter::new(Arc::clone(&of_thread), style, &names).run();
-            // Nobody waits for the last line of a process that has ended.
-            drop(sender.send(()));
-        })?;
-        Ok(Self { shared, done: Arc::new(Mutex::new(done)) })
+        thread::Builder::new()
+            .name("kimi-screen".into())
+            .spawn(move || {
+                kimi_actors::os::signals::block_all();
+                Painter::new(Arc::clone(&of_thread), style, &names).run();
+                let _nobody_waits = sender.send(());
+            })?;
+        Ok(Self {
+            shared,
+            done: Arc::new(Mutex::new(done)),
+        })
     }
 
     /// Where the children's lines go.
@@ -132,7 +140,7 @@ impl Screen {
         self.shared.changed.notify_one();
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         // Either it is done, or it is stalled: the process ends all the same.
-        drop(done.recv_timeout(LAST_WAIT));
+        let _stalled = done.recv_timeout(LAST_WAIT);
     }
 }
 
@@ -204,7 +212,9 @@ impl Painter {
                 self.show(item);
             }
             if dropped > 0 {
-                self.say(&format!("[{dropped} lines not shown: the terminal was too slow]"));
+                self.say(&format!(
+                    "[{dropped} lines not shown: the terminal was too slow]"
+                ));
             }
             let now = self.shared.clock.now();
             for line in self.progress.reminders(now, REMINDER) {
@@ -227,32 +237,46 @@ impl Painter {
     fn wait(&self) -> (VecDeque<Item>, u64, bool) {
         let patience = match self.style {
             Style::Live { .. } if self.progress.is_moving() => Some(FRAME),
-            Style::Live { .. } | Style::Plain { .. } if self.progress.is_stopping() => Some(REMINDER),
+            Style::Live { .. } | Style::Plain { .. } if self.progress.is_stopping() => {
+                Some(REMINDER)
+            }
             Style::Live { .. } | Style::Plain { .. } | Style::Ndjson => None,
         };
         let mut queue = self.shared.lock();
-        let is_idle = |queue: &mut Queue| queue.items.is_empty() && queue.dropped == 0 && !queue.is_over;
+        let is_idle =
+            |queue: &mut Queue| queue.items.is_empty() && queue.dropped == 0 && !queue.is_over;
         queue = match patience {
             Some(patience) => {
-                let waited = self.shared.changed.wait_timeout_while(queue, patience, is_idle);
+                let waited = self
+                    .shared
+                    .changed
+                    .wait_timeout_while(queue, patience, is_idle);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
-            None => self.shared.changed.wait_while(queue, is_idle).unwrap_or_else(PoisonError::into_inner),
+            None => self
+                .shared
+                .changed
+                .wait_while(queue, is_idle)
+                .unwrap_or_else(PoisonError::into_inner),
         };
         queue.bytes = 0;
-        (std::mem::take(&mut queue.items), std::mem::take(&mut queue.dropped), queue.is_over)
+        (
+            std::mem::take(&mut queue.items),
+            std::mem::take(&mut queue.dropped),
+            queue.is_over,
+        )
     }
 
     fn show(&mut self, item: Item) {
         let now = self.shared.clock.now();
         match (item, self.style) {
-            (Item::Line(line), Style::Ndjson) => self.stdout.write(&self.progress.line_json(&line)),
+            (Item::Line(line), Style::Ndjson) => self.stdout.write(&Progress::line_json(&line)),
             (Item::Line(line), style) => {
                 let is_terminal = matches!(style, Style::Live { .. });
                 self.stdout.write(&self.progress.line(&line, is_terminal));
             }
             (Item::Event(event), Style::Ndjson) => {
-                let json = self.progress.event_json(&event);
+                let json = Progress::event_json(&event);
                 // The state is kept all the same: who is waited for is asked for it.
                 drop(self.progress.event(&event, now));
                 self.stdout.write(&json);
@@ -260,7 +284,9 @@ impl Painter {
             (Item::Event(event), style) => {
                 for shown in self.progress.event(&event, now) {
                     match (shown, style) {
-                        (Shown::Settled(line), _) | (Shown::Step(line), Style::Plain { .. }) => self.say(&line),
+                        (Shown::Settled(line), _) | (Shown::Step(line), Style::Plain { .. }) => {
+                            self.say(&line);
+                        }
                         (Shown::Step(_), Style::Live { .. } | Style::Ndjson) => {}
                     }
                 }
@@ -290,7 +316,8 @@ impl Painter {
 
     fn erase(&mut self) {
         if self.drawn > 0 {
-            self.stderr.write(format!("\x1b[{}F\x1b[J", self.drawn).as_bytes());
+            self.stderr
+                .write(format!("\x1b[{}F\x1b[J", self.drawn).as_bytes());
             self.stderr.flush();
             self.drawn = 0;
         }
@@ -305,7 +332,10 @@ struct Outlet<W: Write> {
 
 impl<W: Write> Outlet<W> {
     fn new(stream: W) -> Self {
-        Self { stream: io::BufWriter::with_capacity(16 * 1024, stream), is_open: true }
+        Self {
+            stream: io::BufWriter::with_capacity(16 * 1024, stream),
+            is_open: true,
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) {

@@ -15,14 +15,15 @@ use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{ChildName, InvalidName, Lifetime};
 use kimi_actors::policy::tree::ShutdownMode;
 use kimi_actors::{
-    ForceExitPolicy, RuntimeBuilder, RuntimeHandle, ShutdownReport, ShutdownTimeout, SignalOptions, StartError,
+    ForceExitPolicy, RuntimeBuilder, RuntimeHandle, ShutdownReport, ShutdownTimeout, SignalOptions,
+    StartError,
 };
 use tokio::sync::broadcast;
 
 use crate::cli::screen::{Screen, Style};
 use crate::cli::{Context, Error, FileArgs};
-use crate::exit_code;
 use crate::document::nearest::did_you_mean;
+use crate::exit_code;
 use crate::manifest::reach::Reach;
 use crate::manifest::{Location, Manifest};
 use crate::settings::{Action, Settings};
@@ -90,25 +91,30 @@ impl ForegroundError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::UnknownName { .. } => exit_code::USAGE,
-            Self::Programs(_) => exit_code::INVALID_CONFIGURATION,
-            Self::Runtime(StartError::Rules { .. }) => exit_code::INVALID_CONFIGURATION,
+            Self::Programs(_) | Self::Runtime(StartError::Rules { .. }) => {
+                exit_code::INVALID_CONFIGURATION
+            }
             Self::Runtime(_) | Self::Setup(_) => exit_code::FAILED,
         }
     }
 }
 
 fn list(missing: &[(ChildName, SpawnError)]) -> String {
-    let line = |(child, error): &(ChildName, SpawnError)| format!("  {child}: {}", with_causes(error));
+    let line =
+        |(child, error): &(ChildName, SpawnError)| format!("  {child}: {}", with_causes(error));
     missing.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// Starts the tree and returns when it has ended.
-pub fn run(args: StartArgs, context: &Context) -> Result<ExitCode, Error> {
+pub fn run(args: &StartArgs, context: &Context) -> Result<ExitCode, Error> {
     // Whoever started us may have blocked or ignored signals; our children must not inherit that, nor must we.
     signals::normalise();
     let mut manifest = context.manifest()?;
@@ -117,24 +123,23 @@ pub fn run(args: StartArgs, context: &Context) -> Result<ExitCode, Error> {
     if manifest.settings.children.validate_binary {
         check_programs(&manifest, &args.names)?;
     }
-    let style = style(&args, context);
+    let style = style(args, context);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .map_err(ForegroundError::Setup)?;
-    let report = runtime.block_on(supervise(manifest, &args, style));
+    let report = runtime.block_on(supervise(manifest, args, style));
     Ok(ExitCode::from(exit_code::of_report(&report?)))
 }
 
 fn style(args: &StartArgs, context: &Context) -> Style {
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let color = context.color_of(&stdout);
+    let is_terminal = stdout.is_terminal() && stderr.is_terminal();
     match args.output {
         Some(StartOutput::Ndjson) => Style::Ndjson,
-        Some(StartOutput::Plain) => Style::Plain { color: context.color_of(&stdout) },
-        None if stdout.is_terminal() && stderr.is_terminal() && std::env::var_os("CI").is_none() => {
-            Style::Live { color: context.color_of(&stdout) }
-        }
-        None => Style::Plain { color: context.color_of(&stdout) },
+        None if is_terminal && std::env::var_os("CI").is_none() => Style::Live { color },
+        Some(StartOutput::Plain) | None => Style::Plain { color },
     }
 }
 
@@ -143,7 +148,10 @@ fn check_names(manifest: &Manifest, names: &[ChildName]) -> Result<(), Foregroun
     match names.iter().find(|name| !reach.knows(name)) {
         Some(name) => {
             let hint = did_you_mean(name.as_str(), reach.names().map(ChildName::as_str));
-            Err(ForegroundError::UnknownName { name: name.clone(), hint })
+            Err(ForegroundError::UnknownName {
+                name: name.clone(),
+                hint,
+            })
         }
         None => Ok(()),
     }
@@ -154,18 +162,34 @@ fn check_programs(manifest: &Manifest, names: &[ChildName]) -> Result<(), Foregr
     let reach = Reach::of(&manifest.rules);
     let wanted: Option<HashSet<ChildName>> = (!names.is_empty()).then(|| reach.closure(names));
     let is_wanted = |name: &ChildName| wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
-    let to_check = manifest.commands.iter().filter(|(name, _)| is_wanted(name) && !reach.follows_a_task(name));
-    let missing: Vec<(ChildName, SpawnError)> =
-        to_check.filter_map(|(name, command)| Some((name.clone(), resolve(command).err()?))).collect();
-    if missing.is_empty() { Ok(()) } else { Err(ForegroundError::Programs(missing)) }
+    let to_check = manifest
+        .commands
+        .iter()
+        .filter(|(name, _)| is_wanted(name) && !reach.follows_a_task(name));
+    let missing: Vec<(ChildName, SpawnError)> = to_check
+        .filter_map(|(name, command)| Some((name.clone(), resolve(command).err()?)))
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(ForegroundError::Programs(missing))
+    }
 }
 
-async fn supervise(manifest: Manifest, args: &StartArgs, style: Style) -> Result<ShutdownReport, ForegroundError> {
+async fn supervise(
+    manifest: Manifest,
+    args: &StartArgs,
+    style: Style,
+) -> Result<ShutdownReport, ForegroundError> {
     let child_descriptors = limits::raise_descriptors().unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit on open descriptors stays as it is");
         None
     });
-    let names = manifest.commands.iter().map(|(name, _)| name.clone()).collect();
+    let names = manifest
+        .commands
+        .iter()
+        .map(|(name, _)| name.clone())
+        .collect();
     let screen = Screen::start(style, names).map_err(ForegroundError::Setup)?;
     let settings = &manifest.settings;
     let location = manifest.location.clone();
@@ -182,7 +206,12 @@ async fn supervise(manifest: Manifest, args: &StartArgs, style: Style) -> Result
     if is_embedded {
         screen.note("no kimi-shell.yaml here or above: running the built-in demonstration");
     }
-    let told = tokio::spawn(tell(handle.clone(), handle.events(), screen.clone(), args.abort_on_failure));
+    let told = tokio::spawn(tell(
+        handle.clone(),
+        handle.events(),
+        screen.clone(),
+        args.abort_on_failure,
+    ));
     begin(&handle, &args.names);
     let report = handle.wait().await;
     // The channel closes with the root, so what it still held is told now.
@@ -231,7 +260,9 @@ async fn tell(
                     return;
                 }
             }
-            Err(broadcast::error::RecvError::Lagged(missed)) => screen.note(&format!("{missed} events not shown")),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                screen.note(&format!("{missed} events not shown"));
+            }
             Err(broadcast::error::RecvError::Closed) => return,
         }
     }
@@ -258,9 +289,15 @@ fn signal_options(settings: &Settings) -> SignalOptions {
         Action::Ignore => SignalAction::Ignore,
     };
     let actions = settings.signals.effective();
-    let actions = actions.into_iter().map(|(signal, of)| (signal, action(of))).collect::<std::collections::BTreeMap<Signal, _>>();
+    let actions = actions
+        .into_iter()
+        .map(|(signal, of)| (signal, action(of)))
+        .collect::<std::collections::BTreeMap<Signal, _>>();
     SignalOptions {
-        rules: SignalRules { actions, ..SignalRules::default() },
+        rules: SignalRules {
+            actions,
+            ..SignalRules::default()
+        },
         history: settings.signals.history as usize,
     }
 }

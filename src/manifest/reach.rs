@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kimi_actors::policy::spec::{ChildName, ChildRules, Condition, Kind, NodeRules, SupervisorRules, TreeRules};
+use kimi_actors::policy::spec::{
+    ChildName, ChildRules, Condition, Kind, NodeRules, SupervisorRules, TreeRules,
+};
 
 /// The dependencies of a tree.
 pub struct Reach<'a> {
@@ -14,7 +16,10 @@ pub struct Reach<'a> {
 impl<'a> Reach<'a> {
     /// The dependencies of this tree.
     pub fn of(rules: &'a TreeRules) -> Self {
-        let mut reach = Self { children: HashMap::new(), below: HashMap::new() };
+        let mut reach = Self {
+            children: HashMap::new(),
+            below: HashMap::new(),
+        };
         reach.add(&rules.root);
         reach
     }
@@ -49,9 +54,23 @@ impl<'a> Reach<'a> {
         let mut all = HashSet::new();
         let mut stack: Vec<ChildName> = names.to_vec();
         while let Some(name) = stack.pop() {
-            stack.extend(self.below.get(&name).into_iter().flatten().map(|name| (*name).clone()));
-            let depends_on = self.children.get(&name).into_iter().flat_map(|child| &child.depends_on);
-            stack.extend(depends_on.map(|dependency| dependency.on.clone()).filter(|on| !all.contains(on)));
+            stack.extend(
+                self.below
+                    .get(&name)
+                    .into_iter()
+                    .flatten()
+                    .map(|name| (*name).clone()),
+            );
+            let depends_on = self
+                .children
+                .get(&name)
+                .into_iter()
+                .flat_map(|child| &child.depends_on);
+            stack.extend(
+                depends_on
+                    .map(|dependency| dependency.on.clone())
+                    .filter(|on| !all.contains(on)),
+            );
             all.insert(name);
         }
         all
@@ -61,9 +80,15 @@ impl<'a> Reach<'a> {
     pub fn follows_a_task(&self, name: &ChildName) -> bool {
         let mut before = self.closure(std::slice::from_ref(name));
         before.remove(name);
-        before.iter().filter_map(|name| self.children.get(name)).any(|child| child.kind == Kind::Task)
+        before
+            .iter()
+            .filter_map(|name| self.children.get(name))
+            .any(|child| child.kind == Kind::Task)
             && self.children.get(name).is_some_and(|child| {
-                child.depends_on.iter().any(|dependency| dependency.condition != Condition::Started)
+                child
+                    .depends_on
+                    .iter()
+                    .any(|dependency| dependency.condition != Condition::Started)
             })
     }
 }

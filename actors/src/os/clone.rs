@@ -18,7 +18,6 @@
 use std::ffi::{CStr, c_char};
 use std::io;
 use std::marker::PhantomData;
-use std::mem;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -271,11 +270,11 @@ fn clone3(plan: &Plan<'_>, stack: &Stack, pid: &AtomicI32, pidfd: &AtomicI32) ->
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: plan.cgroup.map_or(0, |fd| fd as u64),
+        cgroup: plan.cgroup.map_or(0, |fd| u64::from(fd.cast_unsigned())),
     };
     // SAFETY: the arguments name memory that outlives the child's use of it, because the kernel holds this thread until
     // the child has executed its program or ended; the child runs `child` on a stack of its own and never returns.
-    let result = unsafe { arch::clone3(&args, mem::size_of::<CloneArgs>(), child, plan) };
+    let result = unsafe { arch::clone3(&args, size_of::<CloneArgs>(), child, plan) };
     outcome(result)
 }
 
@@ -380,7 +379,7 @@ fn carry_out(plan: &Plan<'_>) -> Result<Never, (Stage, i32)> {
             libc::SIG_SETMASK as usize,
             ptr::from_ref(&none) as usize,
             0,
-            mem::size_of::<u64>(),
+            size_of::<u64>(),
             0,
         ],
     )?;
@@ -425,7 +424,7 @@ fn reset_signals(plan: &Plan<'_>) -> Result<(), (Stage, i32)> {
                     signal,
                     ptr::from_ref(&default) as usize,
                     0,
-                    mem::size_of::<u64>(),
+                    size_of::<u64>(),
                     0,
                 ],
             )?;
@@ -448,6 +447,11 @@ fn call(stage: Stage, number: libc::c_long, args: [usize; 5]) -> Result<(), (Sta
 }
 
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::many_single_char_names,
+    reason = "registers are 64 bits wide, and have no better names"
+)]
 mod arch {
     use std::arch::asm;
 
@@ -528,6 +532,11 @@ mod arch {
 }
 
 #[cfg(target_arch = "aarch64")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::many_single_char_names,
+    reason = "registers are 64 bits wide, and have no better names"
+)]
 mod arch {
     use std::arch::asm;
 
@@ -602,5 +611,125 @@ mod arch {
             );
         }
         result
+    }
+}
+
+/// The bare mechanism, for the bench that compares it with libc's.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod bare {
+    use super::{AtomicI32, CStr, Files, Ordering, Parts, Plan, RawFd, Stack, io, ptr, spawn};
+    use crate::os::kernel;
+
+    /// Starts one program after the other and awaits each.
+    #[derive(Debug)]
+    pub struct Bare {
+        stack: Stack,
+        null: RawFd,
+    }
+
+    impl Bare {
+        /// `null` is a descriptor of `/dev/null`, 3 or more.
+        pub fn new(null: RawFd) -> io::Result<Self> {
+            Ok(Self {
+                stack: Stack::new()?,
+                null,
+            })
+        }
+
+        /// Runs the program without arguments and waits for its end.
+        pub fn run(&self, program: &CStr, share: bool) -> io::Result<()> {
+            let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
+            let argv = [program.as_ptr(), ptr::null()];
+            let mut plan = Plan::new(&Parts {
+                path: program,
+                argv: &argv,
+                envp: &[ptr::null()],
+                directory: None,
+                stdio: [self.null; 3],
+                files: if share {
+                    Files::Share {
+                        below: self.null.cast_unsigned() + 1,
+                    }
+                } else {
+                    // Nothing beyond, so that only the copy of the table counts.
+                    Files::Copy { limit: 3 }
+                },
+                ignored: 1 << (libc::SIGPIPE - 1),
+                nofile: None,
+                cgroup: None,
+            });
+            kernel::with_signals_blocked(|| spawn(&mut plan, &self.stack, &pid, &pidfd))?;
+            let pidfd = pidfd.load(Ordering::Acquire);
+            let result = kernel::wait_and_reap(pidfd);
+            kernel::close(pidfd);
+            result.and(plan.failure().map_or(Ok(()), |(_, error)| Err(error)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::os::kernel;
+    use crate::policy::exit::Exit;
+
+    fn run(line: &CStr, files: Files, null: RawFd) -> Exit {
+        let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
+        let argv = [c"sh".as_ptr(), c"-c".as_ptr(), line.as_ptr(), ptr::null()];
+        let mut plan = Plan::new(&Parts {
+            path: c"/bin/sh",
+            argv: &argv,
+            envp: &[ptr::null()],
+            directory: Some(c"/proc"),
+            stdio: [null; 3],
+            files,
+            ignored: 0,
+            nofile: None,
+            cgroup: None,
+        });
+        plan.reset_all = true;
+        let stack = Stack::new().unwrap();
+        kernel::with_signals_blocked(|| clone_legacy(&plan, &stack, &pid, &pidfd)).unwrap();
+        assert!(plan.failure().is_none(), "{:?}", plan.failure());
+        let pidfd = pidfd.load(Ordering::Acquire);
+        assert!(pid.load(Ordering::Acquire) > 0);
+        let exit = loop {
+            if let Some(observed) = kernel::observe(pidfd, kernel::Zombie::Keep).unwrap() {
+                break observed.exit;
+            }
+            std::thread::yield_now();
+        };
+        kernel::wait_and_reap(pidfd).unwrap();
+        kernel::close(pidfd);
+        exit
+    }
+
+    #[test]
+    fn kernels_without_the_new_calls_are_served_by_the_old_ones() {
+        let null = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .unwrap();
+        let fd = null.as_raw_fd();
+        for files in [
+            Files::Share {
+                below: fd.cast_unsigned() + 1,
+            },
+            Files::Copy { limit: 1024 },
+        ] {
+            // SIGPIPE is ignored by every Rust program, and must not be by the child.
+            let line =
+                c"test -e self/fd/3 && exit 4; test $PWD = /proc || exit 5; kill -PIPE $$; exit 6";
+            let exit = run(line, files, fd);
+            assert!(
+                matches!(exit, Exit::Signal { signal, .. } if signal.number() == libc::SIGPIPE),
+                "{files:?}: {exit:?}"
+            );
+        }
     }
 }

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal as Number};
 
 use crate::os::clock::Clock;
-use crate::os::kernel;
+use crate::os::kernel::{self, session};
 use crate::policy::signal::Signal;
 use crate::policy::time::Moment;
 
@@ -49,7 +49,7 @@ pub(super) fn sweep(leaders: &[i32], clock: &Clock) -> Vec<Swept> {
             drop(kernel::signal_group(*leader, Signal::KILL.number()));
         }
         for (_, pidfd) in found.values() {
-            drop(rustix::process::pidfd_send_signal(pidfd, Number::KILL));
+            rustix::process::pidfd_send_signal(pidfd, Number::KILL).ok();
         }
         if found.len() == before {
             break;
@@ -88,11 +88,6 @@ fn find_member(
     if same && !is_dead(&pidfd, Duration::ZERO) {
         found.insert(pid, (*which, pidfd));
     }
-}
-
-fn session(pid: i32) -> Option<i32> {
-    let session = rustix::process::getsid(Some(Pid::from_raw(pid)?)).ok()?;
-    Some(session.as_raw_nonzero().get())
 }
 
 /// Every process that can be seen; none without `/proc`.

@@ -67,6 +67,13 @@ pub(super) fn signal_group(leader: i32, signal: i32) -> io::Result<()> {
     check(result.into()).map(drop)
 }
 
+/// The session of a process; `None` if it does not exist, or its session was made outside our namespace.
+pub(super) fn session(pid: i32) -> Option<i32> {
+    // SAFETY: takes a number only.
+    let session = unsafe { libc::getsid(pid) };
+    (pid > 0 && session > 0).then_some(session)
+}
+
 /// Asks how a child ended, and reaps it if told so. `None`: it has not ended, or its tracer holds it.
 pub(super) fn observe(pidfd: RawFd, zombie: Zombie) -> io::Result<Option<Observed>> {
     wait(
@@ -157,17 +164,25 @@ pub(super) fn unwatch(epoll: BorrowedFd<'_>, fd: RawFd) {
     // SAFETY: the table keeps it open for the duration of the call.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     // One that was never watched is fine.
-    drop(epoll::delete(epoll, fd));
+    epoll::delete(epoll, fd).ok();
 }
 
 /// The signals of this process that are ignored; bit n − 1 stands for signal n.
 pub(super) fn ignored_signals() -> u64 {
     (1..=64).fold(0, |set, signal| {
-        // SAFETY: all zeroes is a value of this plain struct.
-        let mut action: libc::sigaction = unsafe { mem::zeroed() };
-        // SAFETY: a null new action only asks; what was is written into a struct that outlives the call.
-        let result = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
-        let ignored = result == 0 && action.sa_sigaction == libc::SIG_IGN;
+        // The kernel's struct: handler, flags, restorer, mask. The function of libc hides signals 32 and 33.
+        let mut action = [0_usize; 4];
+        // SAFETY: a null new action only asks; what was is written into memory that is large enough and outlives the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                ptr::null::<usize>(),
+                action.as_mut_ptr(),
+                size_of::<u64>(),
+            )
+        };
+        let ignored = result == 0 && action[0] == libc::SIG_IGN;
         set | u64::from(ignored) << (signal - 1)
     })
 }

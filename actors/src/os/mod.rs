@@ -5,6 +5,9 @@
 
 pub mod clock;
 mod clone;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use clone::bare;
 mod contain;
 pub mod force_exit;
 mod kernel;
@@ -309,10 +312,9 @@ impl SpawnError {
                 reason: NotExecutable::Format,
                 ..
             } => StartFailure::BadFormat,
-            Self::NotExecutable { .. } => StartFailure::NotExecutable,
-            Self::Nul { .. } => StartFailure::NotExecutable,
-            Self::System { source, .. } if is_exhaustion(source) => StartFailure::Exhausted,
+            Self::NotExecutable { .. } | Self::Nul { .. } => StartFailure::NotExecutable,
             Self::TableFull { .. } => StartFailure::Exhausted,
+            Self::System { source, .. } if is_exhaustion(source) => StartFailure::Exhausted,
             Self::Cwd { .. } | Self::System { .. } | Self::Abandoned => StartFailure::Other,
         }
     }

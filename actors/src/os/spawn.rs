@@ -428,8 +428,8 @@ impl Pipes {
             Output::Inherit => Ok(Self {
                 stdio: [
                     null,
-                    inherited(&rustix::stdio::stdout(), null),
-                    inherited(&rustix::stdio::stderr(), null),
+                    inherited(rustix::stdio::stdout(), null),
+                    inherited(rustix::stdio::stderr(), null),
                 ],
                 readers: [None, None],
             }),
@@ -467,7 +467,7 @@ impl Pipes {
 }
 
 /// −1, so that the child keeps ours; what is closed with us is replaced, lest the child's first file become its stdout.
-fn inherited(ours: &rustix::fd::BorrowedFd<'_>, null: RawFd) -> RawFd {
+fn inherited(ours: rustix::fd::BorrowedFd<'_>, null: RawFd) -> RawFd {
     match rustix::io::fcntl_getfd(ours) {
         Ok(_) => -1,
         Err(_) => null,
@@ -485,16 +485,8 @@ fn pipe_into(berth: &mut OwnedFd) -> io::Result<OwnedFd> {
 
 /// Puts `/dev/null` back into the berths. Neither call allocates a descriptor, so neither fails.
 fn clear(pool: &Pool, berth: &mut Berth) {
-    drop(rustix::io::dup3(
-        &pool.dev_null,
-        &mut berth.stdout,
-        DupFlags::CLOEXEC,
-    ));
-    drop(rustix::io::dup3(
-        &pool.dev_null,
-        &mut berth.stderr,
-        DupFlags::CLOEXEC,
-    ));
+    rustix::io::dup3(&pool.dev_null, &mut berth.stdout, DupFlags::CLOEXEC).ok();
+    rustix::io::dup3(&pool.dev_null, &mut berth.stderr, DupFlags::CLOEXEC).ok();
 }
 
 /// Keeps our descriptors out of the places of stdin, stdout and stderr, should the host have closed those.

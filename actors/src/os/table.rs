@@ -58,6 +58,10 @@ pub(super) struct Slot {
     state: Mutex<State>,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is set by another thread, independently of the others"
+)]
 pub(super) struct State {
     pub(super) generation: u32,
     pub(super) phase: Phase,

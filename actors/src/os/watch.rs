@@ -254,7 +254,7 @@ impl Watch {
 
     pub(super) fn wake(&self) {
         // It fails only when the counter is full, and then it is awake.
-        drop(rustix::io::write(&self.wake, &1_u64.to_ne_bytes()));
+        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
     }
 
     /// Watches a new process and its pipes; −1 is none.
@@ -315,11 +315,12 @@ impl Watcher {
             events.clear();
             let timeout = self.timeout();
             // Interrupted, or nothing at all: the loop asks again.
-            drop(epoll::wait(
+            epoll::wait(
                 &self.shared.watch.epoll,
                 spare_capacity(&mut events),
                 timeout.as_ref(),
-            ));
+            )
+            .ok();
             self.handle(&events);
             self.obey();
             self.handle_due();
@@ -351,7 +352,7 @@ impl Watcher {
             match subject {
                 Subject::Stream(handle, which) => self.stream_is_readable(handle, which),
                 Subject::Wake => {
-                    drop(rustix::io::read(&self.shared.watch.wake, &mut [0; 8]));
+                    rustix::io::read(&self.shared.watch.wake, &mut [0; 8]).ok();
                 }
                 Subject::Process(_) => {}
             }

@@ -87,32 +87,44 @@ impl Run {
     #[must_use]
     pub fn next(self, event: Event, rules: &RunRules) -> (Self, Vec<Effect>) {
         match (self, event) {
-            (Self::Starting, Event::Started) => {
-                (Self::Running, rules.timeout.map(Effect::WakeAfterTimeout).into_iter().collect())
-            }
+            (Self::Starting, Event::Started) => (
+                Self::Running,
+                rules
+                    .timeout
+                    .map(Effect::WakeAfterTimeout)
+                    .into_iter()
+                    .collect(),
+            ),
             // Nothing can be asked of a process that may not exist; its grace counts from now all the same.
-            (Self::Starting, Event::StopRequested { grace }) => (Self::StopPending, vec![Effect::WakeAfterGrace(grace)]),
+            (Self::Starting, Event::StopRequested { grace }) => {
+                (Self::StopPending, vec![Effect::WakeAfterGrace(grace)])
+            }
             (Self::StopPending, Event::Started) => (Self::Stopping, ask(rules)),
-            (Self::Running, Event::StopRequested { grace }) => (Self::Stopping, ask_within(rules, grace)),
+            (Self::Running, Event::StopRequested { grace }) => {
+                (Self::Stopping, ask_within(rules, grace))
+            }
             (Self::Running, Event::TimedOut) => (Self::Stopping, ask_within(rules, rules.grace)),
             (Self::StopPending | Self::Stopping, Event::GraceElapsed)
-            | (Self::Starting | Self::StopPending | Self::Running | Self::Stopping, Event::KillRequested) => {
-                (Self::Killing, vec![Effect::Kill])
-            }
+            | (
+                Self::Starting | Self::StopPending | Self::Running | Self::Stopping,
+                Event::KillRequested,
+            ) => (Self::Killing, vec![Effect::Kill]),
             (_, Event::Ended) => (Self::Ended, Vec::new()),
             // A shorter grace than the one that runs: a shutdown is shorter of time than the stop before it.
-            (Self::StopPending | Self::Stopping, Event::StopRequested { grace }) => (self, vec![Effect::WakeAfterGrace(grace)]),
+            (Self::StopPending | Self::Stopping, Event::StopRequested { grace }) => {
+                (self, vec![Effect::WakeAfterGrace(grace)])
+            }
             // Told twice.
-            (Self::Running | Self::Stopping, Event::Started)
-            // The kill was ordered while the spawn was under way; whoever owns the process kills it as it comes to be.
-            | (Self::Killing, Event::Started)
-            // Already on the way out.
-            | (Self::Stopping | Self::StopPending | Self::Killing, Event::TimedOut)
-            | (Self::Killing, Event::StopRequested { .. } | Event::KillRequested | Event::GraceElapsed)
-            // Timers of a stop that was never asked for do not exist; one of a run that has not started cannot be due.
+            (Self::Running | Self::Stopping | Self::Killing, Event::Started)
+            | (
+                Self::Stopping | Self::StopPending | Self::Killing | Self::Starting,
+                Event::TimedOut,
+            )
+            | (
+                Self::Killing,
+                Event::StopRequested { .. } | Event::KillRequested | Event::GraceElapsed,
+            )
             | (Self::Starting | Self::Running, Event::GraceElapsed)
-            | (Self::Starting, Event::TimedOut)
-            // Over is over.
             | (
                 Self::Ended,
                 Event::Started

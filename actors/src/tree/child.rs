@@ -84,7 +84,11 @@ impl Actor for Child {
     type Arguments = RunOrder;
 
     /// Hands the run over and returns: this runs in the supervisor's own task.
-    async fn pre_start(&self, myself: ActorRef<ChildMsg>, order: RunOrder) -> Result<ChildState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ChildMsg>,
+        order: RunOrder,
+    ) -> Result<ChildState, ActorProcessingErr> {
         let observer = Arc::new(Messenger(myself));
         let process = match order.work {
             Work::Command(command) => order.os.begin(Job {
@@ -94,7 +98,9 @@ impl Actor for Child {
                 output: order.output,
                 observer,
             }),
-            Work::Task(body) => task::begin(&body, TaskContext::new(order.name, order.run), observer),
+            Work::Task(body) => {
+                task::begin(&body, TaskContext::new(order.name, order.run), observer)
+            }
         };
         Ok(ChildState {
             child: order.child,
@@ -115,7 +121,9 @@ impl Actor for Child {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ChildMsg::News(News::Started { pid }) => {
-                state.report(Reported::Started { pid: (pid != 0).then_some(pid) });
+                state.report(Reported::Started {
+                    pid: (pid != 0).then_some(pid),
+                });
                 state.feed(&myself, run::Event::Started);
             }
             ChildMsg::News(News::NotStarted(error)) => {
@@ -159,13 +167,21 @@ impl ChildState {
             }
             run::Effect::Kill => self.process.kill(),
             // Timers of an actor that is gone fall on no ears; those of a state that has passed are answered with nothing.
-            run::Effect::WakeAfterGrace(delay) => drop(myself.send_after(delay, || ChildMsg::GraceElapsed)),
-            run::Effect::WakeAfterTimeout(delay) => drop(myself.send_after(delay, || ChildMsg::TimedOut)),
+            run::Effect::WakeAfterGrace(delay) => {
+                drop(myself.send_after(delay, || ChildMsg::GraceElapsed));
+            }
+            run::Effect::WakeAfterTimeout(delay) => {
+                drop(myself.send_after(delay, || ChildMsg::TimedOut));
+            }
         }
     }
 
     fn report(&self, news: Reported) {
-        let report = ChildReport { child: self.child, run: self.run, news };
+        let report = ChildReport {
+            child: self.child,
+            run: self.run,
+            news,
+        };
         if let Err(error) = self.report_to.cast(report) {
             debug!(%error, "the supervisor of a run was gone before its report");
         }

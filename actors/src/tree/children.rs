@@ -18,7 +18,11 @@ pub(crate) struct Children {
 }
 
 impl Children {
-    pub(crate) async fn start(&mut self, supervisor: ActorCell, order: RunOrder) -> Result<(), SpawnErr> {
+    pub(crate) async fn start(
+        &mut self,
+        supervisor: ActorCell,
+        order: RunOrder,
+    ) -> Result<(), SpawnErr> {
         let (child, run) = (order.child, order.run);
         // Anonymous: the registry of names is one for the whole process.
         let (actor, _) = Actor::spawn_linked(None, Child, order, supervisor).await?;

@@ -8,20 +8,53 @@ use crate::policy::exit::Exit;
 pub(crate) fn log(event: &TreeEvent) {
     match &event.fact {
         Fact::Pending { child, blocked_by } => info!(%child, %blocked_by, "child waits"),
-        Fact::Starting { child, run, ordinal } => debug!(%child, run = run.0, ordinal, "child starting"),
-        Fact::Running { child, run, pid } => info!(%child, run = run.0, process.pid = pid, "child running"),
+        Fact::Starting {
+            child,
+            run,
+            ordinal,
+        } => debug!(%child, run = run.0, ordinal, "child starting"),
+        Fact::Running { child, run, pid } => {
+            info!(%child, run = run.0, process.pid = pid, "child running");
+        }
         Fact::Ready { child, run } => info!(%child, run = run.0, "child ready"),
-        Fact::Stopping { child, run, grace } => info!(%child, run = run.0, ?grace, "child stopping"),
-        Fact::Exited { child, run, exit: exit @ Exit::Code(0), by: _ } | Fact::Exited { child, run, exit, by: EndedBy::Supervisor } => {
+        Fact::Stopping { child, run, grace } => {
+            info!(%child, run = run.0, ?grace, "child stopping");
+        }
+        Fact::Exited {
+            child,
+            run,
+            exit: exit @ Exit::Code(0),
+            by: _,
+        }
+        | Fact::Exited {
+            child,
+            run,
+            exit,
+            by: EndedBy::Supervisor,
+        } => {
             info!(%child, run = run.0, %exit, "child exited");
         }
-        Fact::Exited { child, run, exit, by: EndedBy::Itself } => warn!(%child, run = run.0, %exit, "child exited"),
-        Fact::RestartScheduled { child, delay, unstable } => info!(%child, ?delay, unstable, "child restarts"),
+        Fact::Exited {
+            child,
+            run,
+            exit,
+            by: EndedBy::Itself,
+        } => warn!(%child, run = run.0, %exit, "child exited"),
+        Fact::RestartScheduled {
+            child,
+            delay,
+            unstable,
+        } => info!(%child, ?delay, unstable, "child restarts"),
         Fact::Completed { child } => info!(%child, "child completed"),
         Fact::Failed { child, why } => error!(%child, ?why, "child failed"),
         Fact::Stopped { child } => info!(%child, "child stopped"),
         Fact::SupervisorStarted { supervisor } => debug!(%supervisor, "supervisor started"),
-        Fact::GroupRestart { supervisor, strategy, because_of, delay } => {
+        Fact::GroupRestart {
+            supervisor,
+            strategy,
+            because_of,
+            delay,
+        } => {
             warn!(%supervisor, ?strategy, %because_of, ?delay, "supervisor restarts its group");
         }
         Fact::SupervisorEnding { supervisor, why } => warn!(%supervisor, ?why, "supervisor ends"),

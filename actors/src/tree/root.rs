@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{
+    Actor, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort, SupervisionEvent,
+};
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -27,20 +29,38 @@ use crate::tree::supervisor::{RunLost, Supervisor, SupervisorMsg};
 use crate::tree::timer::TimerMsg;
 use crate::work::Work;
 
+/// Answers who asked for a one-shot command.
+type ExecReply = oneshot::Sender<Result<ExecOutcome, ExecError>>;
+/// Is shown every input of the machine.
+pub(crate) type Recorder = Box<dyn FnMut(&Input) + Send>;
+
 /// What the root is told.
 pub(crate) enum RootMsg {
     /// An operator's wish.
     Feed(Event),
     /// The same; answered when none of these nodes has a process.
-    FeedUntilDown { event: Event, nodes: Vec<NodeId>, reply: RpcReplyPort<()> },
+    FeedUntilDown {
+        event: Event,
+        nodes: Vec<NodeId>,
+        reply: RpcReplyPort<()>,
+    },
     Due(Timer),
     Report(ChildReport),
     /// The actor of a run is gone, but its processes may not be yet.
     RunLost(RunLost),
     /// Now they are.
-    RunGone { child: NodeId, run: RunId },
-    Exec { exec: Box<PendingExec>, reply: oneshot::Sender<Result<ExecOutcome, ExecError>> },
-    ShutDown { mode: ShutdownMode, reason: ShutdownReason },
+    RunGone {
+        child: NodeId,
+        run: RunId,
+    },
+    Exec {
+        exec: Box<PendingExec>,
+        reply: ExecReply,
+    },
+    ShutDown {
+        mode: ShutdownMode,
+        reason: ShutdownReason,
+    },
     LogStatus,
     Forward(Signal),
     /// The signal actor, whose loss ends the tree.
@@ -107,7 +127,7 @@ pub(crate) struct RootArguments {
     pub(crate) budget: Option<Duration>,
     pub(crate) seed: u64,
     /// What every input was, for replaying; off unless asked for.
-    pub(crate) recorder: Option<Box<dyn FnMut(&Input) + Send>>,
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// How the tree ended, and what could not be ended with it.
@@ -136,7 +156,7 @@ pub(crate) struct RootState {
 #[derive(Default)]
 struct Execs {
     next: u64,
-    pending: HashMap<RequestId, (Box<PendingExec>, oneshot::Sender<Result<ExecOutcome, ExecError>>, Instant)>,
+    pending: HashMap<RequestId, (Box<PendingExec>, ExecReply, Instant)>,
     admitted: HashMap<NodeId, (RequestId, Instant)>,
 }
 
@@ -173,7 +193,11 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RootMsg::Feed(event) => state.feed(&myself, event).await,
-            RootMsg::FeedUntilDown { event, nodes, reply } => {
+            RootMsg::FeedUntilDown {
+                event,
+                nodes,
+                reply,
+            } => {
                 state.feed(&myself, event).await;
                 state.until_down.push((nodes, reply));
             }
@@ -182,16 +206,36 @@ impl Actor for Root {
             RootMsg::RunLost(RunLost { child, run }) => state.await_gone(&myself, child, run),
             RootMsg::RunGone { child, run } => {
                 state.answer_exec(child, |_| Err(ExecError::Lost));
-                state.feed(&myself, Event::Exited { child, run, exit: Exit::Lost }).await;
+                state
+                    .feed(
+                        &myself,
+                        Event::Exited {
+                            child,
+                            run,
+                            exit: Exit::Lost,
+                        },
+                    )
+                    .await;
             }
             RootMsg::Exec { exec, reply } => state.request(&myself, exec, reply).await,
             RootMsg::ShutDown { mode, reason } => {
                 let budget = state.arguments.budget;
-                state.feed(&myself, Event::ShutdownRequested { mode, reason, budget }).await;
+                state
+                    .feed(
+                        &myself,
+                        Event::ShutdownRequested {
+                            mode,
+                            reason,
+                            budget,
+                        },
+                    )
+                    .await;
             }
             RootMsg::LogStatus => state.log_status(),
             RootMsg::SignalsAre(actor) => state.arguments.signals = Some(actor),
-            RootMsg::Forward(signal) => warn!(%signal, "not forwarded: no child asks for forwarded signals"),
+            RootMsg::Forward(signal) => {
+                warn!(%signal, "not forwarded: no child asks for forwarded signals");
+            }
             RootMsg::Status(reply) => {
                 // Who asked may be gone.
                 drop(reply.send(state.status()));
@@ -210,7 +254,9 @@ impl Actor for Root {
         event: SupervisionEvent,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) = event {
+        if let SupervisionEvent::ActorTerminated(cell, ..)
+        | SupervisionEvent::ActorFailed(cell, _) = event
+        {
             state.actor_ended(&myself, cell.get_id()).await;
         }
         state.answer_those_down();
@@ -222,7 +268,11 @@ impl Actor for Root {
 impl RootState {
     async fn feed(&mut self, myself: &ActorRef<RootMsg>, event: Event) {
         let now = Moment::after_begin(self.arguments.begin.elapsed());
-        let input = Input { event, now, random: self.random() };
+        let input = Input {
+            event,
+            now,
+            random: self.random(),
+        };
         debug!(event = ?input.event, "event");
         if let Some(record) = &mut self.arguments.recorder {
             record(&input);
@@ -253,10 +303,16 @@ impl RootState {
                 // Stale timers fall through in the machine, so nobody needs the handle.
                 drop(myself.send_after(delay, move || RootMsg::Due(timer)));
             }
-            Effect::Admitted { request, child, run: _ } => {
+            Effect::Admitted {
+                request,
+                child,
+                run: _,
+            } => {
                 self.execs.admitted.insert(child, (request, Instant::now()));
             }
-            Effect::Queued { request } => debug!(request = request.0, "a one-shot command waits for a place"),
+            Effect::Queued { request } => {
+                debug!(request = request.0, "a one-shot command waits for a place");
+            }
             Effect::Rejected { request, why } => {
                 if let Some((_, reply, _)) = self.execs.pending.remove(&request) {
                     // Who asked may be gone.
@@ -271,7 +327,10 @@ impl RootState {
     fn announce(&self, event: TreeEvent) {
         log::log(&event);
         if let Fact::ShutdownStarted { budget, .. } = event.fact
-            && let Err(error) = self.arguments.timer.cast(TimerMsg::ShutdownStarted { budget })
+            && let Err(error) = self
+                .arguments
+                .timer
+                .cast(TimerMsg::ShutdownStarted { budget })
         {
             // The signal thread arms the deadline by itself; a shutdown asked for in the program goes on without one.
             error!(%error, "the timer actor is gone");
@@ -297,23 +356,25 @@ impl RootState {
 
     fn run_order(&self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
-        let (work, output, stop, timeout) = match self.execs.admitted.get(&child) {
-            Some((request, _)) => {
+        let (work, output, stop, timeout) =
+            if let Some((request, _)) = self.execs.admitted.get(&child) {
                 let (exec, ..) = self.execs.pending.get(request)?;
                 (exec.work(), exec.output(), exec.stop, exec.timeout)
-            }
-            None => {
+            } else {
                 let job = self.arguments.jobs.get(&child)?;
                 (job.work.clone(), job.output.clone(), job.stop, None)
-            }
-        };
+            };
         Some(RunOrder {
             child,
             run,
             name,
             work,
             output,
-            rules: RunRules { signal: stop.signal, grace: stop.grace(), timeout },
+            rules: RunRules {
+                signal: stop.signal,
+                grace: stop.grace(),
+                timeout,
+            },
             os: Arc::clone(&self.arguments.os),
             report_to: self.child_reports.clone(),
         })
@@ -341,7 +402,11 @@ impl RootState {
     }
 
     fn order_supervisor(&self, supervisor: NodeId, order: SupervisorMsg) {
-        if let Some(Err(error)) = self.supervisors.get(&supervisor).map(|(_, actor)| actor.cast(order)) {
+        if let Some(Err(error)) = self
+            .supervisors
+            .get(&supervisor)
+            .map(|(_, actor)| actor.cast(order))
+        {
             // Its termination is on its way, and with it the loss of all that it held.
             debug!(%error, "a supervisor's actor was gone before an order");
         }
@@ -350,7 +415,14 @@ impl RootState {
     async fn open(&mut self, myself: &ActorRef<RootMsg>, supervisor: NodeId, run: RunId) {
         // All are linked to the root, however deep they stand: it hears of every loss itself, and what stood below a lost
         // one is stopped by decision, not by link.
-        match Actor::spawn_linked(None, Supervisor, self.lost_reports.clone(), myself.get_cell()).await {
+        match Actor::spawn_linked(
+            None,
+            Supervisor,
+            self.lost_reports.clone(),
+            myself.get_cell(),
+        )
+        .await
+        {
             Ok((actor, _)) => {
                 self.supervisor_nodes.insert(actor.get_id(), supervisor);
                 self.supervisors.insert(supervisor, (run, actor));
@@ -362,7 +434,10 @@ impl RootState {
     }
 
     fn close(&mut self, supervisor: NodeId, run: RunId) {
-        if self.supervisors.get(&supervisor).is_some_and(|(live, _)| *live == run)
+        if self
+            .supervisors
+            .get(&supervisor)
+            .is_some_and(|(live, _)| *live == run)
             && let Some((_, actor)) = self.supervisors.remove(&supervisor)
         {
             self.supervisor_nodes.remove(&actor.get_id());
@@ -377,22 +452,39 @@ impl RootState {
             self.await_gone(myself, child, run);
         } else if let Some(supervisor) = self.supervisor_nodes.remove(&actor) {
             self.supervisor_lost(myself, supervisor).await;
-        } else if !self.closing.remove(&actor) && self.arguments.signals == Some(actor) && self.finish.is_none() {
+        } else if !self.closing.remove(&actor)
+            && self.arguments.signals == Some(actor)
+            && self.finish.is_none()
+        {
             error!("the signal actor is gone: shutting down");
             let budget = self.arguments.budget;
             let (mode, reason) = (ShutdownMode::Graceful, ShutdownReason::Internal);
-            self.feed(myself, Event::ShutdownRequested { mode, reason, budget }).await;
+            self.feed(
+                myself,
+                Event::ShutdownRequested {
+                    mode,
+                    reason,
+                    budget,
+                },
+            )
+            .await;
         }
     }
 
     /// The actor of a nested supervisor is gone, and with it those of its children, whose processes die by their tokens.
     async fn supervisor_lost(&mut self, myself: &ActorRef<RootMsg>, supervisor: NodeId) {
-        let Some((run, _)) = self.supervisors.remove(&supervisor) else { return };
+        let Some((run, _)) = self.supervisors.remove(&supervisor) else {
+            return;
+        };
         let tree = &self.arguments.tree;
         let is_member = |id: &NodeId| tree.parent(*id) == supervisor && !tree.is_supervisor(*id);
-        let members: Vec<(NodeId, RunId)> =
-            tree.nodes().filter(is_member).filter_map(|id| Some((id, tree.live_run(id)?))).collect();
-        self.feed(myself, Event::SupervisorLost { supervisor, run }).await;
+        let members: Vec<(NodeId, RunId)> = tree
+            .nodes()
+            .filter(is_member)
+            .filter_map(|id| Some((id, tree.live_run(id)?)))
+            .collect();
+        self.feed(myself, Event::SupervisorLost { supervisor, run })
+            .await;
         for (child, run) in members {
             self.await_gone(myself, child, run);
         }
@@ -415,7 +507,11 @@ impl RootState {
             Reported::NotStarted(error) => {
                 let failure = error.kind();
                 self.not_started(child, error);
-                Event::Exited { child, run, exit: Exit::NotStarted(failure) }
+                Event::Exited {
+                    child,
+                    run,
+                    exit: Exit::NotStarted(failure),
+                }
             }
             Reported::Ended { end, timed_out } => {
                 let exit = end.exit;
@@ -436,16 +532,28 @@ impl RootState {
         let name = self.arguments.tree.name(child).clone();
         if !end.survivors.is_empty() {
             error!(child = %name, pids = ?end.survivors, "processes survived the kill");
-            self.survivors.extend(end.survivors.iter().map(|pid| (name.clone(), *pid)));
+            self.survivors
+                .extend(end.survivors.iter().map(|pid| (name.clone(), *pid)));
         }
         self.answer_exec(child, |timing| Ok(ExecOutcome::new(end, timed_out, timing)));
     }
 
     /// Answers a one-shot command; of any other child this does nothing.
-    fn answer_exec(&mut self, child: NodeId, answer: impl FnOnce(crate::exec::Timing) -> Result<ExecOutcome, ExecError>) {
-        let Some((request, admitted)) = self.execs.admitted.remove(&child) else { return };
-        let Some((_, reply, asked)) = self.execs.pending.remove(&request) else { return };
-        let timing = crate::exec::Timing { queued: admitted - asked, ran: admitted.elapsed() };
+    fn answer_exec(
+        &mut self,
+        child: NodeId,
+        answer: impl FnOnce(crate::exec::Timing) -> Result<ExecOutcome, ExecError>,
+    ) {
+        let Some((request, admitted)) = self.execs.admitted.remove(&child) else {
+            return;
+        };
+        let Some((_, reply, asked)) = self.execs.pending.remove(&request) else {
+            return;
+        };
+        let timing = crate::exec::Timing {
+            queued: admitted - asked,
+            ran: admitted.elapsed(),
+        };
         // Who asked may be gone.
         drop(reply.send(answer(timing)));
     }
@@ -454,12 +562,14 @@ impl RootState {
         &mut self,
         myself: &ActorRef<RootMsg>,
         exec: Box<PendingExec>,
-        reply: oneshot::Sender<Result<ExecOutcome, ExecError>>,
+        reply: ExecReply,
     ) {
         let request = RequestId(self.execs.next);
         self.execs.next += 1;
         let stop = exec.stop;
-        self.execs.pending.insert(request, (exec, reply, Instant::now()));
+        self.execs
+            .pending
+            .insert(request, (exec, reply, Instant::now()));
         self.feed(myself, Event::Request { request, stop }).await;
     }
 
@@ -478,7 +588,9 @@ impl RootState {
     fn answer_those_down(&mut self) {
         let tree = &self.arguments.tree;
         let is_down = |nodes: &[NodeId]| nodes.iter().all(|node| tree.live_run(*node).is_none());
-        let (down, waiting) = std::mem::take(&mut self.until_down).into_iter().partition(|(nodes, _)| is_down(nodes));
+        let (down, waiting) = std::mem::take(&mut self.until_down)
+            .into_iter()
+            .partition(|(nodes, _)| is_down(nodes));
         self.until_down = waiting;
         let down: Vec<(Vec<NodeId>, RpcReplyPort<()>)> = down;
         for (_, reply) in down {
@@ -493,7 +605,10 @@ impl RootState {
             && self.children.is_empty()
             && let Some(finish) = self.finish.take()
         {
-            let finished = Finished { finish, survivors: std::mem::take(&mut self.survivors) };
+            let finished = Finished {
+                finish,
+                survivors: std::mem::take(&mut self.survivors),
+            };
             if let Some(sender) = self.arguments.finished.take() {
                 // Nobody waits for a runtime whose handles are all gone.
                 drop(sender.send(finished));
@@ -519,11 +634,20 @@ impl RootState {
             }
             Fault::PanicChild(name) => {
                 let tree = &self.arguments.tree;
-                let Some(child) = tree.find(name.as_str()) else { return };
-                let Some(run) = tree.live_run(child) else { return };
+                let Some(child) = tree.find(name.as_str()) else {
+                    return;
+                };
+                let Some(run) = tree.live_run(child) else {
+                    return;
+                };
                 match tree.parent(child) {
-                    NodeId::ROOT => self.children.tell(child, run, crate::tree::child::ChildMsg::Panic),
-                    parent => self.order_supervisor(parent, SupervisorMsg::PanicChild { child, run }),
+                    NodeId::ROOT => {
+                        self.children
+                            .tell(child, run, crate::tree::child::ChildMsg::Panic);
+                    }
+                    parent => {
+                        self.order_supervisor(parent, SupervisorMsg::PanicChild { child, run });
+                    }
                 }
             }
         }

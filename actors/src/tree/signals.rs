@@ -33,7 +33,10 @@ pub(crate) enum SignalsMsg {
 
 /// What the signal actor asks of the root.
 pub(crate) enum SignalOrder {
-    ShutDown { mode: ShutdownMode, reason: ShutdownReason },
+    ShutDown {
+        mode: ShutdownMode,
+        reason: ShutdownReason,
+    },
     LogStatus,
     Forward(Signal),
 }
@@ -56,7 +59,11 @@ impl Actor for Signals {
         _: ActorRef<SignalsMsg>,
         (root, history): (DerivedActorRef<SignalOrder>, usize),
     ) -> Result<SignalsState, ActorProcessingErr> {
-        Ok(SignalsState { root, receipts: VecDeque::new(), history })
+        Ok(SignalsState {
+            root,
+            receipts: VecDeque::new(),
+            history,
+        })
     }
 
     async fn handle(
@@ -82,7 +89,10 @@ impl SignalsState {
     fn take(&mut self, receipt: Receipt) -> Result<(), ActorProcessingErr> {
         let Receipt { received, decision } = &receipt;
         info!(signal = %received.signal, sender = ?received.sender, ?decision, "signal received");
-        let shut_down = |mode, signal| SignalOrder::ShutDown { mode, reason: ShutdownReason::Signal(signal) };
+        let shut_down = |mode, signal| SignalOrder::ShutDown {
+            mode,
+            reason: ShutdownReason::Signal(signal),
+        };
         let order = match *decision {
             Decision::Shutdown { signal } => Some(shut_down(ShutdownMode::Graceful, signal)),
             Decision::Force { signal } => Some(shut_down(ShutdownMode::Forced, signal)),

@@ -63,7 +63,11 @@ impl Actor for Supervisor {
         _: ActorRef<SupervisorMsg>,
         report_to: DerivedActorRef<RunLost>,
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        Ok(SupervisorState { children: Children::default(), is_closing: false, report_to })
+        Ok(SupervisorState {
+            children: Children::default(),
+            is_closing: false,
+            report_to,
+        })
     }
 
     async fn handle(
@@ -88,7 +92,9 @@ impl Actor for Supervisor {
             SupervisorMsg::Panic => panic!("a fault was injected into the actor of a supervisor"),
             #[cfg(feature = "testing")]
             SupervisorMsg::PanicChild { child, run } => {
-                state.children.tell(child, run, crate::tree::child::ChildMsg::Panic);
+                state
+                    .children
+                    .tell(child, run, crate::tree::child::ChildMsg::Panic);
             }
         }
         state.end_if_done(&myself);
@@ -101,7 +107,8 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) = event
+        if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) =
+            event
             && let Some((child, run)) = state.children.ended(cell.get_id())
         {
             state.lost(child, run);

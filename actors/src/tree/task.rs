@@ -51,7 +51,11 @@ pub struct TaskContext {
 
 impl TaskContext {
     pub(crate) fn new(name: ChildName, run: RunId) -> Self {
-        Self { name, run, stop: CancellationToken::new() }
+        Self {
+            name,
+            run,
+            stop: CancellationToken::new(),
+        }
     }
 
     /// The child's name.
@@ -102,7 +106,11 @@ impl Drop for RunningTask {
 }
 
 /// Begins a run of a task on the current runtime.
-pub(crate) fn begin(body: &TaskBody, context: TaskContext, observer: Arc<dyn Observer>) -> Box<dyn Process> {
+pub(crate) fn begin(
+    body: &TaskBody,
+    context: TaskContext,
+    observer: Arc<dyn Observer>,
+) -> Box<dyn Process> {
     let stop = context.stop.clone();
     let name = context.name.clone();
     // The body itself may panic before it returns a future; that is a panic of the run, not of the supervisor.
@@ -138,6 +146,9 @@ fn exit_of(name: &ChildName, ended: Result<Result<(), TaskError>, JoinError>) ->
             Exit::Code(1)
         }
         Err(error) if error.is_panic() => Exit::Code(101),
-        Err(_) => Exit::Signal { signal: Signal::KILL, core: false },
+        Err(_) => Exit::Signal {
+            signal: Signal::KILL,
+            core: false,
+        },
     }
 }

@@ -47,9 +47,13 @@ impl Actor for Timer {
         state: &mut TimerState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            TimerMsg::ShutdownStarted { budget: Some(budget) } => {
+            TimerMsg::ShutdownStarted {
+                budget: Some(budget),
+            } => {
                 // The signal thread may have set it already; the earlier one holds.
-                state.force_exit.arm(state.clock.now() + budget, exit::FORCED);
+                state
+                    .force_exit
+                    .arm(state.clock.now() + budget, exit::FORCED);
                 info!(?budget, "the force-exit deadline is set");
             }
             TimerMsg::ShutdownStarted { budget: None } => {}

@@ -213,7 +213,7 @@ impl Tree {
             Strategy::OneForOne => self.schedule(culprit, delay),
             Strategy::OneForAll => self.regroup(supervisor, 0, culprit, delay),
             Strategy::RestForOne => {
-                self.regroup(supervisor, self.node(culprit).position, culprit, delay)
+                self.regroup(supervisor, self.node(culprit).position, culprit, delay);
             }
         }
     }
@@ -221,13 +221,13 @@ impl Tree {
     fn intensity_exceeded(&mut self, supervisor: NodeId, on_limit: OnLimit) {
         match on_limit {
             OnLimit::GiveUp => {
-                self.end_supervisor(supervisor, SupervisorEnd::Intensity, Ended::Failed)
+                self.end_supervisor(supervisor, SupervisorEnd::Intensity, Ended::Failed);
             }
             OnLimit::Escalate | OnLimit::SlowRetry => {
                 self.end_supervisor(supervisor, SupervisorEnd::Intensity, Ended::Shutdown);
             }
             OnLimit::Shutdown => {
-                self.end_supervisor(NodeId::ROOT, SupervisorEnd::Intensity, Ended::Shutdown)
+                self.end_supervisor(NodeId::ROOT, SupervisorEnd::Intensity, Ended::Shutdown);
             }
         }
     }

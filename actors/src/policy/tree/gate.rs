@@ -96,10 +96,10 @@ impl Tree {
     fn tell_supervisor(&mut self, id: NodeId) {
         let node = self.node_mut(id);
         let passes = node.passes_now();
-        let passed = std::mem::replace(&mut node.passes, passes);
+        let before = std::mem::replace(&mut node.passes, passes);
         node.has_passed |= passes && matches!(node.life, Life::Live { .. });
         let parent = node.parent;
-        if passes == passed || id == NodeId::ROOT {
+        if passes == before || id == NodeId::ROOT {
             return;
         }
         let Some(supervisor) = self.node_mut(parent).supervisor_mut() else {

@@ -280,6 +280,8 @@ struct Ending {
     plan: PlanId,
     reason: ShutdownReason,
     forced: bool,
+    /// Whether everything was killed already, by force or when the time was up.
+    killed: bool,
     failed: Vec<ChildName>,
     /// When whatever still runs is killed.
     kill_by: Option<Moment>,
@@ -424,7 +426,7 @@ impl Tree {
         }
         match (self.node(timer.node).life, &self.node(timer.node).body) {
             (Life::Backoff { key, what, .. }, _) if key == timer.key => {
-                self.backoff_over(timer.node, what)
+                self.backoff_over(timer.node, what);
             }
             (_, Body::Supervisor(supervisor))
                 if supervisor

@@ -16,6 +16,10 @@ use crate::policy::tree::stop::PlanId;
 
 /// A child or supervisor, its rules and where it stands.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that are true or not, each by itself"
+)]
 pub(super) struct Node {
     pub(super) name: ChildName,
     pub(super) parent: NodeId,

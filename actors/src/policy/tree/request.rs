@@ -49,17 +49,12 @@ impl Tree {
         let name =
             ChildName::new(&format!("exec-{}", request.0)).expect("`exec-` and digits are a name");
         let node = Node::one_shot(name, request, stop);
-        let id = match self.requests.free.pop() {
-            Some(id) => {
-                self.nodes[id.index()] = node;
-                id
-            }
-            None => {
-                self.nodes.push(node);
-                NodeId(
-                    u32::try_from(self.nodes.len() - 1).expect("a tree has fewer than 2^32 nodes"),
-                )
-            }
+        let id = if let Some(id) = self.requests.free.pop() {
+            self.nodes[id.index()] = node;
+            id
+        } else {
+            self.nodes.push(node);
+            NodeId(u32::try_from(self.nodes.len() - 1).expect("a tree has fewer than 2^32 nodes"))
         };
         self.requests.running.insert(request, id);
         let run = crate::policy::spec::RunId(self.next_run);

@@ -107,16 +107,20 @@ impl Tree {
             return; // Its supervisor starts it when it begins itself.
         }
         match self.node(id).life {
-            Life::Down(Why::Deleted) | Life::Pending(_) | Life::Held | Life::Live { .. } => {}
+            // What waits for its group starts with it.
+            Life::Down(Why::Deleted)
+            | Life::Pending(_)
+            | Life::Held
+            | Life::Live { .. }
+            | Life::Backoff {
+                what: Wait::Group, ..
+            } => {}
             Life::Down(_) => self.set_life(id, Life::Pending(Origin::Operator)),
             // A single restart is not gated again.
             Life::Backoff {
                 what: Wait::Restart | Wait::Retry,
                 ..
             } => self.begin(id, Origin::Operator),
-            Life::Backoff {
-                what: Wait::Group, ..
-            } => {}
         }
     }
 

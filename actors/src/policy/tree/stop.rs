@@ -113,7 +113,9 @@ impl Tree {
         }
         self.plans.insert(id, plan);
         robbed.dedup();
-        robbed.into_iter().for_each(|former| self.advance(former));
+        for former in robbed {
+            self.advance(former);
+        }
         self.advance(id);
     }
 
@@ -343,7 +345,7 @@ impl Tree {
                     }
                 }
                 (Life::Pending(_) | Life::Held | Life::Backoff { .. }, _) => {
-                    self.lay_down(id, Why::Grouped)
+                    self.lay_down(id, Why::Grouped);
                 }
                 (Life::Down(_), _) => {}
             }
@@ -375,7 +377,7 @@ impl Tree {
                     stack.extend(body.members.iter().copied());
                 }
                 (_, Life::Held | Life::Pending(_) | Life::Backoff { .. }) => {
-                    self.lay_down(id, Why::Grouped)
+                    self.lay_down(id, Why::Grouped);
                 }
                 (_, Life::Live { .. } | Life::Down(_)) => {}
             }
@@ -633,9 +635,8 @@ impl Tree {
         let node = self.node(member);
         let is_candidate = match node.life {
             Life::Held | Life::Backoff { .. } => true,
-            Life::Down(Why::Deleted) => false,
+            Life::Down(Why::Deleted) | Life::Live { .. } | Life::Pending(_) => false,
             Life::Down(_) => node.restart != Restart::Never,
-            Life::Live { .. } | Life::Pending(_) => false,
         };
         if is_candidate && self.dialect == Dialect::Otp {
             self.node_mut(member).wanted = Wanted::Up;
@@ -657,7 +658,7 @@ impl Tree {
             self.node_mut(id).wanted = Wanted::Down;
             match (self.node(id).life, &self.node(id).body) {
                 (Life::Live { .. }, Body::Child(_)) if self.node(id).plan.is_none() => {
-                    live.push(id)
+                    live.push(id);
                 }
                 (Life::Live { .. }, Body::Supervisor(_)) if self.may_take(id) => {
                     supervisors.push(id);
@@ -678,7 +679,7 @@ impl Tree {
                     self.announce(Fact::Stopped { child });
                 }
                 (Life::Down(why), _) if why != Why::Deleted => {
-                    self.set_life(id, Life::Down(self.rest_of(id, why)))
+                    self.set_life(id, Life::Down(self.rest_of(id, why)));
                 }
                 // Already being stopped: it stays down then, since it is wanted down.
                 (Life::Live { .. } | Life::Down(_), _) => {}
@@ -772,10 +773,10 @@ impl Tree {
             self.want_up(*id);
             match (self.node(*id).life, &self.node(*id).body) {
                 (Life::Live { .. }, Body::Child(_)) if self.node(*id).plan.is_none() => {
-                    live.push(*id)
+                    live.push(*id);
                 }
                 (Life::Live { .. }, Body::Supervisor(_)) if self.may_take(*id) => {
-                    live.extend(self.fold(*id, plan))
+                    live.extend(self.fold(*id, plan));
                 }
                 (
                     Life::Live { .. }
@@ -833,6 +834,7 @@ impl Tree {
             plan,
             reason,
             forced: false,
+            killed: false,
             failed,
             kill_by,
             kill_key,
@@ -853,17 +855,19 @@ impl Tree {
         let TreePhase::ShuttingDown(ending) = &mut self.phase else {
             return;
         };
-        if !std::mem::replace(&mut ending.forced, true) {
-            self.kill_everything();
-        }
+        ending.forced = true;
+        self.kill_everything();
     }
 
-    /// Kills everything that still runs.
+    /// Kills everything that still runs, once.
     pub(super) fn kill_everything(&mut self) {
         let TreePhase::ShuttingDown(ending) = &mut self.phase else {
             return;
         };
         let plan = ending.plan;
+        if std::mem::replace(&mut ending.killed, true) {
+            return;
+        }
         self.announce(Fact::ShutdownForced);
         for index in 0..self.nodes.len() {
             let id = NodeId(u32::try_from(index).expect("a tree has fewer than 2^32 nodes"));
