@@ -171,7 +171,7 @@ fn cleanups(report: &mut Report) {
             rate(HANDLERS, |n| {
                 handle.on_shutdown("bench", move || async move {
                     black_box(n);
-                })
+                });
             })
         },
         || {
@@ -181,7 +181,7 @@ fn cleanups(report: &mut Report) {
                     .expect("nobody panics")
                     .push_back(Box::new(move || {
                         black_box(n);
-                    }))
+                    }));
             })
         },
     );
