@@ -16,6 +16,10 @@ use crate::support::{is_asked_for, library};
 #[expect(dead_code, reason = "each bench uses a part of it")]
 mod support;
 
+const CHILD: Wanted = Wanted {
+    aim: 10.0,
+    gate: 16.0,
+};
 const FEW: usize = 1000;
 const MANY: usize = 10_000;
 /// After this rest threads that were needed for the start sleep.
@@ -50,10 +54,10 @@ fn main() -> ExitCode {
             gate: 6.0,
         },
     );
-    shares(&mut report, &bed);
+    shares(&bed);
     let many = most_children(MANY);
     if many < MANY {
-        report.note(&format!(
+        Report::note(&format!(
             "scaled down to {many} children: the hard limit on descriptors allows no more"
         ));
     }
@@ -61,20 +65,12 @@ fn main() -> ExitCode {
         || slope(&bed, Kind::Program, many),
         || slope(&bed, Kind::Reference, many),
     );
-    report.absolute(
-        "an idle child more",
-        "KB",
-        &slope,
-        Wanted {
-            aim: 10.0,
-            gate: 16.0,
-        },
-    );
+    report.absolute("an idle child more", "KB", &slope, CHILD);
     let alone = Pairs::measure(
         || slope_once(&bed, Kind::Library, FEW),
         || slope_once(&bed, Kind::Reference, FEW),
     );
-    report.compare("an idle child more, library alone", "KB", &alone);
+    report.absolute("an idle child more, library alone", "KB", &alone, CHILD);
     let sleeps = (0..WINDOWS)
         .find_map(|_| sleep(&bed).ok())
         .ok_or_else(|| "woken in every window".to_owned());
@@ -106,7 +102,7 @@ fn kilobytes(pid: u32, key: &str) -> f64 {
 }
 
 /// What the base consists of.
-fn shares(report: &mut Report, bed: &Bed) {
+fn shares(bed: &Bed) {
     for (kind, name, children) in [
         (Kind::Program, "program", 1),
         (Kind::Library, "library alone", 0),
@@ -115,7 +111,7 @@ fn shares(report: &mut Report, bed: &Bed) {
         let [all, own, files] =
             ["VmRSS:", "RssAnon:", "RssFile:"].map(|key| kilobytes(supervisor.pid(), key));
         let threads = status(supervisor.pid(), "Threads:");
-        report.note(&format!(
+        Report::note(&format!(
             "{name}: {all} KB, of which {own} its own and {files} of files; {threads} threads"
         ));
     }

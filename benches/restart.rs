@@ -4,9 +4,10 @@
 
 use std::process::ExitCode;
 
+use rustix::event::Timespec;
 use rustix::process::Signal;
 
-use crate::support::process::{Bed, Began, Children, Kind, Supervisor, send};
+use crate::support::process::{Bed, Began, Children, Kind, Supervisor, pause, send};
 use crate::support::report::{Report, Wanted};
 use crate::support::sample::{Pairs, median};
 use crate::support::{is_asked_for, library, now_ns};
@@ -16,6 +17,12 @@ mod support;
 
 /// How many restarts make one sample, their median.
 const RESTARTS: usize = 20;
+/// Before each of those that come out of a rest, which are fewer.
+const REST: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
+};
+const RESTARTS_AFTER_REST: usize = 5;
 
 fn main() -> ExitCode {
     if let Some(code) = library::serve() {
@@ -34,6 +41,7 @@ fn main() -> ExitCode {
     };
     let pairs = measure(&bed, Kind::Program, 1);
     report.compare_to("restart", "us", &pairs, Some(wanted));
+    report.compare("restart after a rest", "us", &measure_after_rest(&bed));
     report.compare(
         "restart among 100",
         "us",
@@ -54,6 +62,16 @@ fn measure(bed: &Bed, kind: Kind, count: usize) -> Pairs {
     Pairs::measure(|| ours.sample(), || reference.sample())
 }
 
+/// Whoever sleeps is slower to begin with, since the processor sleeps too.
+fn measure_after_rest(bed: &Bed) -> Pairs {
+    let mut ours = Side::new(bed, Kind::Program, 1);
+    let mut reference = Side::new(bed, Kind::Reference, 1);
+    Pairs::measure(
+        || ours.sample_after_rest(),
+        || reference.sample_after_rest(),
+    )
+}
+
 struct Side {
     supervisor: Supervisor,
     victim: Began,
@@ -72,6 +90,14 @@ impl Side {
     fn sample(&mut self) -> f64 {
         let restarts: Vec<f64> = (0..RESTARTS).map(|_| self.restart()).collect();
         median(&restarts)
+    }
+
+    fn sample_after_rest(&mut self) -> f64 {
+        let restarts = (0..RESTARTS_AFTER_REST).map(|_| {
+            pause(REST);
+            self.restart()
+        });
+        median(&restarts.collect::<Vec<_>>())
     }
 
     #[expect(

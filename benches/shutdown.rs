@@ -87,7 +87,7 @@ fn baseline(report: &mut Report, bed: &Bed) {
             };
             report.compare("its system calls", "number", &pairs);
         }
-        _ => report.note("its system calls were not counted: strace is missing or may not trace"),
+        _ => Report::note("its system calls were not counted: strace is missing or may not trace"),
     }
 }
 

@@ -74,11 +74,11 @@ impl Report {
     pub(crate) fn absolute(&mut self, name: &str, unit: &str, pairs: &Pairs, wanted: Wanted) {
         let (value, bound) = (median(&pairs.ours), lower_bound(&pairs.ours));
         say(&format!(
-            "  {:<34}{:>26}{:>26}{:>7.2}  {}{}",
+            "  {:<34}{:>26}{:>26}{:>7}  {}{}",
             format!("{name}, {unit}"),
             with_spread(&pairs.ours),
             with_spread(&pairs.reference),
-            median(&pairs.ratios()),
+            "",
             bound.map_or_else(|| "-".to_owned(), |bound| format!("{bound:.2}")),
             self.judge(value, bound, Some(wanted)),
         ));
@@ -104,7 +104,7 @@ impl Report {
     }
 
     /// Something to know about the figures.
-    pub(crate) fn note(&self, text: &str) {
+    pub(crate) fn note(text: &str) {
         say(&format!("  {text}"));
     }
 
