@@ -30,7 +30,7 @@ use crate::policy::spec::{
     ChildName, CommandSpec, Lifetime, NodeId, NodeRules, StopSpec, TreeRules,
 };
 use crate::policy::tree::{ChildStatus, Event, Input, Reach, ShutdownMode, State, Tree};
-use crate::tree::root::{Finished, Job, Recorder, Root, RootArguments, RootMsg};
+use crate::tree::root::{Finished, Job, Recorder, Root, RootArguments, RootMsg, Watcher};
 use crate::tree::signals::{Receipt, Signals, SignalsMsg};
 use crate::tree::timer::Timer;
 use crate::work::Work;
@@ -94,6 +94,7 @@ pub struct RuntimeBuilder {
     os: Option<Arc<dyn Os>>,
     child_descriptors: Option<u64>,
     recorder: Option<Recorder>,
+    watcher: Option<Watcher>,
 }
 
 /// How long a shutdown may take.
@@ -138,6 +139,7 @@ impl Default for RuntimeBuilder {
             os: None,
             child_descriptors: None,
             recorder: None,
+            watcher: None,
         }
     }
 }
@@ -241,6 +243,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Is told every event, in order and without a gap, before anything else happens: must not block. A subscriber of
+    /// [`RuntimeHandle::events`] may take its time instead, and miss some.
+    pub fn watch(mut self, watcher: impl FnMut(&TreeEvent) + Send + 'static) -> Self {
+        self.watcher = Some(Box::new(watcher));
+        self
+    }
+
     /// Starts the runtime and every child.
     pub async fn start(self) -> Result<RuntimeHandle, StartError> {
         let handle = self.start_idle().await?;
@@ -300,6 +309,7 @@ impl RuntimeBuilder {
             budget,
             seed: clock::seed(),
             recorder: self.recorder,
+            watcher: self.watcher,
         };
         let (root, _) = Actor::spawn(None, Root, arguments).await?;
         let (signals, listening) = match self.signals {

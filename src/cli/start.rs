@@ -4,13 +4,12 @@ use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use kimi_actors::os::signals;
 use kimi_actors::os::{Output, SpawnError, limits, resolve};
 use kimi_actors::policy::escalation::{Action as SignalAction, SignalRules};
-use kimi_actors::policy::event::{Fact, TreeEvent};
+use kimi_actors::policy::event::Fact;
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{ChildName, InvalidName, Lifetime};
 use kimi_actors::policy::tree::ShutdownMode;
@@ -18,7 +17,7 @@ use kimi_actors::{
     ForceExitPolicy, RuntimeBuilder, RuntimeHandle, STATUS_TARGET, ShutdownReport, ShutdownTimeout,
     SignalOptions, StartError,
 };
-use tokio::sync::broadcast;
+use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -207,6 +206,14 @@ async fn supervise(
         .output(Output::Lines(Arc::new(screen.sink())))
         .shutdown_timeout(shutdown_timeout)
         .force_exit(ForceExitPolicy::ExitProcess);
+    let failed = Arc::new(Notify::new());
+    let (shown, noticed) = (screen.clone(), Arc::clone(&failed));
+    builder = builder.watch(move |event| {
+        shown.event(event.clone());
+        if let Fact::Failed { .. } = event.fact {
+            noticed.notify_one();
+        }
+    });
     if settings.signals.enabled {
         builder = builder.signals(signal_options(settings));
     }
@@ -226,17 +233,12 @@ async fn supervise(
     if is_embedded {
         screen.note("no kimi-shell.yaml here or above: running the built-in demonstration");
     }
-    let told = tokio::spawn(tell(
-        handle.clone(),
-        handle.events(),
-        screen.clone(),
-        args.abort_on_failure,
-    ));
+    if args.abort_on_failure {
+        // Ends with the runtime, at the latest.
+        tokio::spawn(abort(handle.clone(), failed));
+    }
     begin(&handle, &args.names);
     let report = handle.wait().await;
-    // The channel closes with the root, so what it still held is told now.
-    drop(handle);
-    drop(tokio::time::timeout(Duration::from_millis(250), told).await);
     for (child, pid) in &report.survivors {
         screen.note(&format!("{child}: process {pid} could not be killed"));
     }
@@ -274,36 +276,10 @@ fn begin(handle: &RuntimeHandle, names: &[ChildName]) {
     }
 }
 
-/// Shows the events, and ends everything at the first failure if that is wanted.
-async fn tell(
-    handle: RuntimeHandle,
-    mut events: broadcast::Receiver<TreeEvent>,
-    screen: Screen,
-    abort_on_failure: bool,
-) {
-    let handle_of_abort = abort_on_failure.then(|| handle.clone());
-    drop(handle);
-    let mut is_aborting = false;
-    loop {
-        match events.recv().await {
-            Ok(event) => {
-                let is_end = matches!(event.fact, Fact::ShutdownFinished);
-                let fails = matches!(event.fact, Fact::Failed { .. });
-                screen.event(event);
-                if let (true, false, Some(handle)) = (fails, is_aborting, &handle_of_abort) {
-                    is_aborting = true;
-                    handle.ask_shutdown(ShutdownMode::Graceful);
-                }
-                if is_end {
-                    return;
-                }
-            }
-            Err(broadcast::error::RecvError::Lagged(missed)) => {
-                screen.note(&format!("{missed} events not shown"));
-            }
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
+/// Ends everything at the first failure.
+async fn abort(handle: RuntimeHandle, failed: Arc<Notify>) {
+    failed.notified().await;
+    handle.ask_shutdown(ShutdownMode::Graceful);
 }
 
 fn shutdown_timeout(settings: &Settings, origins: &crate::settings::Origins) -> ShutdownTimeout {

@@ -36,6 +36,8 @@ pub const STATUS_TARGET: &str = "kimi_actors::status";
 type ExecReply = oneshot::Sender<Result<ExecOutcome, ExecError>>;
 /// Is shown every input of the machine.
 pub(crate) type Recorder = Box<dyn FnMut(&Input) + Send>;
+/// Is told every event.
+pub(crate) type Watcher = Box<dyn FnMut(&TreeEvent) + Send>;
 
 /// What the root is told.
 pub(crate) enum RootMsg {
@@ -131,6 +133,7 @@ pub(crate) struct RootArguments {
     pub(crate) seed: u64,
     /// What every input was, for replaying; off unless asked for.
     pub(crate) recorder: Option<Recorder>,
+    pub(crate) watcher: Option<Watcher>,
 }
 
 /// How the tree ended, and what could not be ended with it.
@@ -327,8 +330,11 @@ impl RootState {
         }
     }
 
-    fn announce(&self, event: TreeEvent) {
+    fn announce(&mut self, event: TreeEvent) {
         log::log(&event);
+        if let Some(watch) = &mut self.arguments.watcher {
+            watch(&event);
+        }
         if let Fact::ShutdownStarted { budget, .. } = event.fact
             && let Err(error) = self
                 .arguments
