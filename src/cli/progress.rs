@@ -256,6 +256,9 @@ impl Progress {
             Fact::RestartScheduled { child, delay, .. } => {
                 (child, Doing::Backoff { delay: *delay })
             }
+            Fact::GroupRestart {
+                because_of, delay, ..
+            } => (because_of, Doing::Backoff { delay: *delay }),
             Fact::Exited { child, .. }
             | Fact::Completed { child }
             | Fact::Failed { child, .. }
