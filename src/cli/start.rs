@@ -144,7 +144,9 @@ fn style(args: &StartArgs, context: &Context) -> Style {
     let is_terminal = stdout.is_terminal() && stderr.is_terminal();
     match args.output {
         Some(StartOutput::Ndjson) => Style::Ndjson,
-        None if is_terminal && std::env::var_os("CI").is_none() => Style::Live { color },
+        None if is_terminal && std::env::var_os("CI").is_none_or(|ci| ci.is_empty()) => {
+            Style::Live { color }
+        }
         Some(StartOutput::Plain) | None => Style::Plain { color },
     }
 }

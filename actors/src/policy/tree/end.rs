@@ -209,6 +209,7 @@ impl Tree {
                 return;
             }
         };
+        self.node_mut(culprit).history.restarts += 1;
         match strategy {
             Strategy::OneForOne => self.schedule(culprit, delay),
             Strategy::OneForAll => self.regroup(supervisor, 0, culprit, delay),
@@ -234,7 +235,6 @@ impl Tree {
 
     /// Starts one node again: now, or after the delay.
     fn schedule(&mut self, id: NodeId, delay: Duration) {
-        self.node_mut(id).history.restarts += 1;
         let node = self.node(id);
         let (child, unstable) = (node.name.clone(), node.history.unstable);
         self.announce(Fact::RestartScheduled {
