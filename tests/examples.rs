@@ -35,10 +35,24 @@ fn example(name: &str) -> Command {
     Command::new(program)
 }
 
+/// The same, killed after a minute: an example that hangs must not hang the tests.
+fn within_a_minute(program: &Command) -> Command {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test stands outside of the supervision that it tries"
+    )]
+    let mut bounded = Command::new("timeout");
+    bounded
+        .args(["-s", "KILL", "60"])
+        .arg(program.get_program())
+        .stdin(Stdio::null());
+    bounded
+}
+
 #[test]
 fn every_example_of_the_tutorial_holds_what_it_claims() {
     for name in TUTORIAL {
-        let output = example(name).stdin(Stdio::null()).output().unwrap();
+        let output = within_a_minute(&example(name)).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{name}: {stderr}");
         assert_ne!(output.stdout, b"", "{name} says nothing");
