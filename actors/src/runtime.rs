@@ -5,14 +5,14 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef, SpawnErr};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::child::{Child, Member, Supervisor};
 use crate::exec::{Exec, ExecError, ExecOutcome, PendingExec};
@@ -21,7 +21,7 @@ use crate::os::clock::{self, Clock};
 use crate::os::force_exit::{AtDeadline, ForceExit};
 use crate::os::signals::{self, ListenError, Listening, Received};
 use crate::os::{Os, Output, RealOs, RealOsError, RealOsOptions};
-use crate::policy::admission::Limits;
+use crate::policy::admission::{Limits, RequestId};
 use crate::policy::escalation::{Decision, Escalation, SignalRules};
 use crate::policy::event::{ShutdownReason, TreeEvent};
 use crate::policy::order::{self, RuleError};
@@ -347,6 +347,7 @@ impl RuntimeBuilder {
             cleanups,
             signals,
             budget,
+            requests: AtomicU64::new(0),
         })))
     }
 }
@@ -663,6 +664,23 @@ struct Inner {
     cleanups: Arc<Cleanups>,
     signals: Option<ActorRef<SignalsMsg>>,
     budget: Option<Duration>,
+    /// Numbers one-shot commands.
+    requests: AtomicU64,
+}
+
+/// A one-shot command that somebody waits for. Dropped without an answer, it cancels the command.
+struct Wish<'a> {
+    root: &'a ActorRef<RootMsg>,
+    request: RequestId,
+    is_answered: bool,
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered && self.root.cast(RootMsg::CancelExec(self.request)).is_err() {
+            debug!("a command was cancelled after the end of the runtime");
+        }
+    }
 }
 
 impl fmt::Debug for RuntimeHandle {
@@ -761,19 +779,33 @@ impl RuntimeHandle {
     }
 
     /// Subscribes to what becomes true from now on. A subscriber that falls 1,024 events behind is told that it missed some.
+    /// The last event is [`Fact::ShutdownFinished`](crate::policy::event::Fact::ShutdownFinished); the channel stays open as
+    /// long as there is a handle.
     pub fn events(&self) -> broadcast::Receiver<TreeEvent> {
         self.0.events.subscribe()
     }
 
-    /// Runs a command once, as a child of the root, within the limits.
+    /// Runs a command once, as a child of the root, within the limits. Dropping the future stops the command.
     pub async fn exec(&self, exec: Exec) -> Result<ExecOutcome, ExecError> {
         let (reply, outcome) = oneshot::channel();
         let exec = Box::new(PendingExec::new(exec));
+        let request = RequestId(self.0.requests.fetch_add(1, Ordering::Relaxed));
         self.0
             .root
-            .cast(RootMsg::Exec { exec, reply })
+            .cast(RootMsg::Exec {
+                request,
+                exec,
+                reply,
+            })
             .map_err(|_| ExecError::Ended)?;
-        outcome.await.unwrap_or(Err(ExecError::Ended))
+        let mut wish = Wish {
+            root: &self.0.root,
+            request,
+            is_answered: false,
+        };
+        let answer = outcome.await;
+        wish.is_answered = true;
+        answer.unwrap_or(Err(ExecError::Ended))
     }
 
     /// Registers a handler that runs after everything is down, in the order of registration, within the deadline. A forced
