@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-mod support;
+pub mod support;
 
 use std::fs;
 use std::io::Read;

@@ -27,6 +27,8 @@ pub struct Child {
 
 impl Child {
     /// A service that executes a program: always restarted, by the standard governor.
+    ///
+    /// Each run finds its child's name in the environment as `KIMI_CHILD`, and its own id as `KIMI_RUN_ID`.
     pub fn command(name: &str, command: CommandSpec) -> Result<Self, InvalidName> {
         let rules = ChildRules::service(ChildName::new(name)?);
         Ok(Self {

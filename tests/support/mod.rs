@@ -1,15 +1,32 @@
 //! What the tests of the program share.
 
+pub mod fact;
+pub mod hanging;
+pub mod process;
+pub mod supervisor;
+
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+/// A command outside of any supervision.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test stands outside of the supervision that it tries"
+)]
+pub fn outside(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// Says why a test does not try what it is for.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub fn skip(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
+}
+
 /// The program, with an environment and a home of the test's own.
-pub(crate) fn kimi_shell(directory: &Path) -> Command {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a test stands outside of the supervision that it tries"
-    )]
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kimi-shell"));
+pub fn kimi_shell(directory: &Path) -> Command {
+    let mut command = outside(env!("CARGO_BIN_EXE_kimi-shell"));
     command
         .current_dir(directory)
         .env_clear()
@@ -19,24 +36,24 @@ pub(crate) fn kimi_shell(directory: &Path) -> Command {
 }
 
 /// What the program answers to these words.
-pub(crate) fn answer(directory: &Path, words: &[&str]) -> Answer {
+pub fn answer(directory: &Path, words: &[&str]) -> Answer {
     Answer::of(&kimi_shell(directory).args(words).output().unwrap())
 }
 
 /// An answer of the program.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The exit code.
-    pub(crate) code: Option<i32>,
+    pub code: Option<i32>,
     /// Standard output.
-    pub(crate) stdout: String,
+    pub stdout: String,
     /// Standard error.
-    pub(crate) stderr: String,
+    pub stderr: String,
 }
 
 impl Answer {
     /// From what was collected.
-    pub(crate) fn of(output: &Output) -> Self {
+    pub fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             code: output.status.code(),

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use crate::os::{End, Job, News, Observer, Os, Output, Process, SpawnError};
 use crate::policy::run::{self, Run, RunRules};
-use crate::policy::spec::{ChildName, NodeId, RunId};
+use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId};
 use crate::tree::task::{self, TaskContext};
 use crate::work::Work;
 
@@ -92,9 +92,9 @@ impl Actor for Child {
         let observer = Arc::new(Messenger(myself));
         let process = match order.work {
             Work::Command(command) => order.os.begin(Job {
+                command: Arc::new(introduced(&command, &order.name, order.run)),
                 run: order.run,
                 child: order.name,
-                command,
                 output: order.output,
                 observer,
             }),
@@ -147,6 +147,19 @@ impl Actor for Child {
         }
         Ok(())
     }
+}
+
+/// Tells the program whose run it is, and which.
+fn introduced(command: &CommandSpec, child: &ChildName, run: RunId) -> CommandSpec {
+    let mut command = command.clone();
+    let told = [
+        ("KIMI_CHILD", child.as_str().to_owned()),
+        ("KIMI_RUN_ID", run.to_string()),
+    ];
+    let told = told.map(|(name, value)| (name.into(), value.into()));
+    // Last, so that it holds whatever else the environment says.
+    command.env.extend(told);
+    command
 }
 
 impl ChildState {
