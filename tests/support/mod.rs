@@ -2,6 +2,7 @@
 
 pub mod fact;
 pub mod hanging;
+pub mod library;
 pub mod process;
 pub mod supervisor;
 

@@ -72,7 +72,7 @@ pub fn children_of(pid: u32) -> BTreeSet<u32> {
 pub struct Footprint {
     /// Open descriptors.
     pub descriptors: usize,
-    /// Threads.
+    /// Threads of the supervisor; the test harness has others, which come and go.
     pub threads: usize,
     /// Children, zombies among them.
     pub children: usize,
@@ -81,11 +81,15 @@ pub struct Footprint {
 impl Footprint {
     /// Of a process.
     pub fn of(pid: u32) -> Self {
-        let count =
-            |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
+        let entries = |what: &str| {
+            let entries = fs::read_dir(format!("/proc/{pid}/{what}"));
+            entries.into_iter().flatten().flatten()
+        };
+        let names = entries("task").map(|task| fs::read_to_string(task.path().join("comm")));
+        let is_ours = |name: &String| name.starts_with("kimi-");
         Self {
-            descriptors: count("fd"),
-            threads: count("task"),
+            descriptors: entries("fd").count(),
+            threads: names.flatten().filter(is_ours).count(),
             children: children_of(pid).len(),
         }
     }
