@@ -1,5 +1,10 @@
 //! A supervisor at work in a process and a directory of its own.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of many kinds of events a question is about one"
+)]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
