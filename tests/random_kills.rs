@@ -6,6 +6,10 @@
 //! `KIMI_SEED` replays a life, as far as a real machine lets itself be replayed; `KIMI_FULL=1` makes each ten times longer.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of many kinds of events a question is about one"
+)]
 #![cfg(target_os = "linux")]
 
 pub mod support;
@@ -20,11 +24,13 @@ use kimi_actors::policy::event::{Fact, TreeEvent};
 use kimi_actors::policy::intensity::Intensity;
 use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::signal::Signal;
-use kimi_actors::policy::spec::{CommandSpec, Governor, OnLimit, RunId};
+use kimi_actors::policy::spec::{ChildName, CommandSpec, Governor, OnLimit, RunId};
+use kimi_actors::testing::Fault;
 use kimi_actors::{Child, Runtime, RuntimeBuilder, Supervisor};
 use support::fact::eventually;
 use support::library::{Library, alone, assert_nothing_left};
 use support::process::{self, Footprint};
+use support::supervisor::running;
 
 const LINE: &str = "echo $KIMI_RUN_ID >> runs; trap 'exit 0' URG; sleep 1000 & wait";
 /// Longer than any machine takes to get to the trap above.
@@ -310,4 +316,40 @@ fn nested() {
             .supervisor(all)
             .supervisor(rest)
     });
+}
+
+#[test]
+fn crashes_of_actors_lose_and_leave_nothing_either() {
+    const CRASHES: usize = 50;
+    let _alone = alone();
+    let before = Footprint::here();
+    let sleeping = |name: &str| {
+        let command = CommandSpec::new("sleep", ["1000"]);
+        Child::command(name, command)
+            .unwrap()
+            .governor(Governor::NONE)
+    };
+    let inner = supervisor("inner", Strategy::OneForOne).child(sleeping("nested"));
+    let builder = Runtime::builder().child(sleeping("top")).supervisor(inner);
+    let library = Library::start(builder);
+    let runs_of = |child: &str| {
+        let is_run = |event: &TreeEvent| running(&event.fact) == Some(child);
+        let story = library.story_from(0);
+        story.iter().filter(|event| is_run(event)).count()
+    };
+    for nth in 1..=CRASHES {
+        for child in ["top", "nested"] {
+            eventually("it runs", || (runs_of(child) == nth).then_some(()));
+            let fault = Fault::PanicChild(ChildName::new(child).unwrap());
+            library.handle().inject(fault);
+        }
+    }
+    for child in ["top", "nested"] {
+        eventually("it is back", || {
+            (runs_of(child) == CRASHES + 1).then_some(())
+        });
+    }
+    let (report, _) = library.shut_down();
+    assert_eq!(report.survivors, []);
+    assert_nothing_left(&before);
 }

@@ -1,6 +1,10 @@
 //! `start` in the foreground, tried as somebody would who uses it: real processes, the real clock.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of many kinds of events a question is about one"
+)]
 #![cfg(target_os = "linux")]
 
 pub mod support;

@@ -1,5 +1,10 @@
 //! A supervisor at work in a process and a directory of its own.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of many kinds of events a question is about one"
+)]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -235,6 +240,14 @@ impl Supervisor {
         })
     }
 
+    /// Waits for an object of this type.
+    pub fn object(&self, kind: &str) -> serde_json::Value {
+        self.watch(&format!("it tells {kind}"), |supervisor| {
+            let lines = supervisor.stdout.lock().unwrap();
+            objects(&lines).find(|object| object["type"] == kind)
+        })
+    }
+
     /// Waits for a line on standard error and what is to be known of it.
     pub fn talk<T>(&self, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> T {
         self.watch(what, |supervisor| {
@@ -281,9 +294,21 @@ impl Supervisor {
         });
     }
 
-    /// Waits for its end and fails if it has left anything.
+    /// Waits for its end and fails if it leaves anything.
     pub fn end(mut self) -> Ended {
         let status = self.wait();
+        self.ended(status)
+    }
+
+    /// The same, but for nothing to be left in the very moment of its end.
+    pub fn end_at_once(mut self) -> Ended {
+        let status = self.wait();
+        let left = process::with_environment(&self.place.mark());
+        assert_eq!(left, [0; 0], "processes are left");
+        self.ended(status)
+    }
+
+    fn ended(mut self, status: ExitStatus) -> Ended {
         let forced = matches!(status.code(), Some(131 | 137));
         let story = self.story_at_the_end();
         for pid in story.iter().filter_map(|told| pid_in(&told.fact)) {
@@ -344,6 +369,11 @@ impl Ended {
     /// The children that an event of a kind was told of, in order.
     pub fn order(&self, pick: impl Fn(&Fact) -> Option<&str>) -> Vec<&str> {
         order(&self.story, pick)
+    }
+
+    /// Every object that was told.
+    pub fn objects(&self) -> impl Iterator<Item = serde_json::Value> {
+        objects(&self.stdout)
     }
 
     /// The lines that a child has written.
