@@ -764,7 +764,7 @@ services:
     supervisor.pid_of("killed", WARM + 201);
     eventually("it holds what it held before", || {
         let now = Footprint::of(supervisor.pid());
-        now.is_within(before).then_some(())
+        now.is_within(&before).then_some(())
     });
     assert_eq!(process::children_of(supervisor.pid()).len(), 2);
     supervisor.send(Signal::TERM);

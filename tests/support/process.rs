@@ -96,7 +96,7 @@ impl Footprint {
 
     /// Whether it holds no more than before, but for a few threads that start when many processes do at once, and what each
     /// of them keeps open.
-    pub fn is_within(&self, before: Self) -> bool {
+    pub fn is_within(&self, before: &Self) -> bool {
         const LATER_THREADS: usize = 5;
         const OPEN_BY_EACH: usize = 4;
         let later = self.threads.saturating_sub(before.threads);
