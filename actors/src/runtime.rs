@@ -294,6 +294,7 @@ impl RuntimeBuilder {
             os: Arc::clone(&os),
             events: events.clone(),
             timer: timer.clone(),
+            deadline: (clock, force_exit.clone()),
             finished: Some(finished_sender),
             signals: None,
             begin,
@@ -310,8 +311,15 @@ impl RuntimeBuilder {
                     clock,
                     budget,
                 };
-                let (actor, listening) = listen(options, &root, guards).await?;
-                (Some(actor), Some(listening))
+                match listen(options, &root, guards).await {
+                    Ok((actor, listening)) => (Some(actor), Some(listening)),
+                    Err(error) => {
+                        // Nobody else would end them.
+                        root.stop(None);
+                        timer.stop(None);
+                        return Err(error);
+                    }
+                }
             }
             None => (None, None),
         };
@@ -476,18 +484,18 @@ impl Guardian {
             self.clean_up().await;
         }
         report.cleanups_left = self.cleanups.count();
-        self.force_exit.disarm();
+        // Whoever could arm the deadline ends before it is disarmed: armed after that, it would hit a runtime that is over.
         drop(self.listening.take());
-        self.timer.stop(None);
+        // An error means that it is gone already.
+        self.timer.stop_and_wait(None, None).await.ok();
+        self.force_exit.disarm();
         self.report.send_replace(Some(report));
     }
 
     /// The tokens of its children have gone with the root; what they held dies, and its death is waited for.
     async fn root_lost(&self) -> ShutdownReport {
         error!("the root is gone: everything is killed");
-        if let Some(budget) = self.budget {
-            self.force_exit.arm(self.clock.now() + budget, exit::FORCED);
-        }
+        self.arm();
         self.os.kill_all();
         let patience = Instant::now() + LAST_WAIT;
         while self.os.live() > 0 && Instant::now() < patience {
@@ -502,8 +510,17 @@ impl Guardian {
         }
     }
 
+    /// Sets the deadline, unless there is an earlier one.
+    fn arm(&self) {
+        if let Some(budget) = self.budget {
+            self.force_exit.arm(self.clock.now() + budget, exit::FORCED);
+        }
+    }
+
     /// Runs the cleanup handlers in the order of their registration, as long as there is time.
     async fn clean_up(&self) {
+        // The timer actor may not have come to it, or be gone.
+        self.arm();
         let left = self
             .force_exit
             .armed()

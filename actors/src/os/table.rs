@@ -280,9 +280,12 @@ impl Table {
     }
 
     /// The readers of all whose output is still read, from the last thread that could read it.
-    pub(super) fn take_all_io(&self) -> Vec<Box<Io>> {
+    pub(super) fn take_all_io(&self) -> Vec<Io> {
         let slots = self.chunks.iter().filter_map(OnceLock::get).flatten();
-        slots.filter_map(|slot| slot.lock().io.take()).collect()
+        slots
+            .filter_map(|slot| slot.lock().io.take())
+            .map(|io| *io)
+            .collect()
     }
 
     fn free(&self, handle: Handle) {

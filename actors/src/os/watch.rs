@@ -335,7 +335,7 @@ impl Watcher {
         // Nobody reads on; a last line without its newline would be lost.
         for mut io in self.shared.table.take_all_io() {
             self.read_all(&mut io, Moment::ZERO);
-            self.shared.watch.close(*io);
+            self.shared.watch.close(io);
         }
     }
 
