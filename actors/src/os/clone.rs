@@ -71,7 +71,7 @@ pub(super) enum Files {
     },
     /// Copy the table, then close one by one up to this, for kernels before 5.9.
     Copy {
-        /// The parent's limit.
+        /// No descriptor of the parent is higher.
         limit: u32,
     },
 }

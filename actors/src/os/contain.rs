@@ -114,7 +114,8 @@ fn is_dead(pidfd: &OwnedFd, within: Duration) -> bool {
 /// Knows which process id the kernel gave out last.
 ///
 /// Ids are given out in rising order. So a dead leader whose id, and a few after it, are the latest, can have left only
-/// those few; a look at them is much cheaper than one at every process of the machine.
+/// those few; a look at them, from the oldest on, is much cheaper than one at every process of the machine. One that forks
+/// meanwhile is either found itself, since it is older than its child, or has moved the latest id on.
 #[derive(Debug)]
 pub(super) struct LastPid {
     loadavg: Option<File>,
@@ -146,10 +147,10 @@ impl LastPid {
             return false;
         };
         let later = last.wrapping_sub(leader);
-        let nobody = (0..=NEAR).contains(&later)
-            && (leader + 1..=last).all(|pid| session(pid) != Some(leader));
-        // One that was looked at too late may have forked before it ended.
-        nobody && self.read() == Some(last)
+        (0..=NEAR).contains(&later)
+            && (leader + 1..=last).all(|pid| session(pid) != Some(leader))
+            // One of those may have forked and ended before it was looked at: then there is an id that was not.
+            && self.read() == Some(last)
     }
 
     fn read(&self) -> Option<i32> {

@@ -82,7 +82,7 @@ impl RealOs {
 
 impl Drop for RealOs {
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Release);
+        self.shared.closing.store(true, Ordering::SeqCst);
         self.shared.table.kill_all();
         self.shared.close_if_over();
         self.shared.pool.close();
@@ -206,7 +206,8 @@ impl Shared {
 
     /// Whether the runtime was dropped and no process is left.
     pub(super) fn is_over(&self) -> bool {
-        self.closing.load(Ordering::Acquire) && self.table.live() == 0
+        // In one order with those who end the last run: one of the two sees what the other did.
+        self.closing.load(Ordering::SeqCst) && self.table.live() == 0
     }
 
     fn close_if_over(&self) {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, c_char};
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::DupFlags;
+use rustix::io::{DupFlags, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::thread::{NanosleepRelativeResult, Timespec};
 
@@ -136,13 +137,16 @@ impl Pool {
         if state.queue.len() <= state.idle {
             drop(state);
             pool.wake.notify_one();
-        } else if state.serving < pool.base {
-            drop(state);
-            // Without a new thread those that exist serve it; there is always one.
-            drop(Self::start_worker(shared));
-        } else if !state.check_is_due {
-            state.check_is_due = true;
-            drop(state);
+            return;
+        }
+        let may_start = state.serving < pool.base;
+        drop(state);
+        // Without a new thread those that exist serve it; should they be held up, it is tried again.
+        if may_start && Self::start_worker(shared).is_ok() {
+            return;
+        }
+        let was_due = mem::replace(&mut lock(&pool.state).check_is_due, true);
+        if !was_due {
             let at = shared.clock.now() + STUCK_AFTER;
             shared.watch.order(Order::CheckSpawners(at));
         }
@@ -176,20 +180,20 @@ impl Pool {
             return None;
         }
         let mut next = now + STUCK_AFTER;
-        let mut replace = 0;
         for place in 0..state.workers.len() {
             match state.workers[place] {
                 Worker::Busy(since) if now.since(since) >= STUCK_AFTER => {
                     state.workers[place] = Worker::Stuck;
                     state.serving -= 1;
-                    replace += 1;
                 }
                 Worker::Busy(since) => next = next.min(since + STUCK_AFTER),
                 Worker::Absent | Worker::Idle | Worker::Stuck => {}
             }
         }
+        // Also those whose start failed the last time.
+        let missing = shared.pool.base.saturating_sub(state.serving);
         drop(state);
-        for _ in 0..replace {
+        for _ in 0..missing {
             drop(Self::start_worker(shared));
         }
         Some(next)
@@ -380,13 +384,20 @@ fn files(pool: &Pool, stdio: &[RawFd; 3]) -> Files {
             below: highest.cast_unsigned() + 1,
         }
     } else {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-            .current
-            .unwrap_or(u64::from(u16::MAX));
         Files::Copy {
-            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            limit: table_size().unwrap_or(u32::from(u16::MAX)),
         }
     }
+}
+
+/// How many descriptors our table has room for. The limit on open files would not do: it may have been lowered since, and
+/// closing one by one up to a large one takes minutes.
+fn table_size() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let size = status
+        .lines()
+        .find_map(|line| line.strip_prefix("FDSize:"))?;
+    size.trim().parse().ok()
 }
 
 fn explain(
@@ -469,11 +480,12 @@ impl Pipes {
     }
 }
 
-/// −1, so that the child keeps ours; what is closed with us is replaced, lest the child's first file become its stdout.
+/// −1, so that the child keeps ours; what is closed with us, or has become one of our own files, is replaced, lest the
+/// child's first file become its stdout.
 fn inherited(ours: rustix::fd::BorrowedFd<'_>, null: RawFd) -> RawFd {
     match rustix::io::fcntl_getfd(ours) {
-        Ok(_) => -1,
-        Err(_) => null,
+        Ok(flags) if !flags.contains(FdFlags::CLOEXEC) => -1,
+        Ok(_) | Err(_) => null,
     }
 }
 

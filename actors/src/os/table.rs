@@ -198,7 +198,7 @@ impl Table {
     }
 
     pub(super) fn live(&self) -> usize {
-        self.live.load(Ordering::Acquire)
+        self.live.load(Ordering::SeqCst)
     }
 
     /// Takes a slot for the job; gives it back if there is none.
@@ -222,7 +222,7 @@ impl Table {
         };
         index.by_run.insert(run, slot_index);
         drop(index);
-        self.live.fetch_add(1, Ordering::AcqRel);
+        self.live.fetch_add(1, Ordering::SeqCst);
         let mut state = self.at(slot_index).lock();
         state.phase = Phase::Waiting;
         state.job = Some(job);
@@ -262,7 +262,7 @@ impl Table {
         if over {
             self.free(handle);
         }
-        self.live.fetch_sub(1, Ordering::AcqRel);
+        self.live.fetch_sub(1, Ordering::SeqCst);
         gone
     }
 
@@ -277,6 +277,15 @@ impl Table {
         if over {
             self.free(handle);
         }
+    }
+
+    /// The readers of all whose output is still read, from the last thread that could read it.
+    pub(super) fn take_all_io(&self) -> Vec<Io> {
+        let slots = self.chunks.iter().filter_map(OnceLock::get).flatten();
+        slots
+            .filter_map(|slot| slot.lock().io.take())
+            .map(|io| *io)
+            .collect()
     }
 
     fn free(&self, handle: Handle) {

@@ -105,6 +105,13 @@ impl Io {
         }
     }
 
+    /// Watches its streams no longer; they can still be read.
+    fn disregard(&self, watch: &Watch) {
+        for fd in self.readers.iter().filter_map(|reader| reader.fd.as_ref()) {
+            watch.remove(fd.as_raw_fd());
+        }
+    }
+
     /// Ends the reading of one stream.
     fn end(&mut self, which: usize, watch: &Watch) {
         let Some(fd) = self.readers[which].fd.take() else {
@@ -325,6 +332,11 @@ impl Watcher {
             self.obey();
             self.handle_due();
         }
+        // Nobody reads on; a last line without its newline would be lost.
+        for mut io in self.shared.table.take_all_io() {
+            self.read_all(&mut io, Moment::ZERO);
+            self.shared.watch.close(io);
+        }
     }
 
     fn timeout(&self) -> Option<Timespec> {
@@ -450,19 +462,22 @@ impl Watcher {
         self.leader_ended(settling, io, captures);
     }
 
-    fn leader_ended(&mut self, settling: Settling, io: Option<Box<Io>>, captures: bool) {
+    fn leader_ended(&mut self, settling: Settling, mut io: Option<Box<Io>>, captures: bool) {
         let handle = settling.handle;
+        let now = self.shared.clock.now();
+        if let Some(io) = &mut io {
+            io.drain = Some(Drain::begin(now));
+            // Its last lines come before its end, since with that its supervisor may end too; and most have closed their
+            // pipes by now, which saves a round.
+            self.read_all(io, now);
+        }
         if settling.telling == Telling::Already {
             settling.tell(Vec::new(), Vec::new(), None);
         }
-        let now = self.shared.clock.now();
         match io {
             Some(mut io) => {
-                io.drain = Some(Drain::begin(now));
                 if captures {
                     io.ending = Some(Box::new(settling));
-                    // Most have closed their pipes by now, which saves a round.
-                    self.read_all(&mut io, now);
                     self.go_on(handle, io, now);
                 } else {
                     self.go_on(handle, io, now);
@@ -505,9 +520,11 @@ impl Watcher {
     }
 
     fn drain(&mut self, handle: Handle, now: Moment) {
-        let Some(io) = self.take_io(handle) else {
+        let Some(mut io) = self.take_io(handle) else {
             return;
         };
+        // This thread may have been held up: what came meanwhile is not silence.
+        self.read_all(&mut io, now);
         let deadline = io.drain.map(|drain| drain.deadline());
         let over = io.drain.is_some_and(|drain| drain.verdict(now).is_some());
         self.go_on(handle, io, now);
@@ -531,6 +548,8 @@ impl Watcher {
         let captures = matches!(io.readers[0].keep, Keep::Bytes(_));
         match (drained, io.ending.take()) {
             (Some(drained), Some(mut settling)) => {
+                // One who writes on would wake this thread in vain until the run is settled.
+                io.disregard(&self.shared.watch);
                 settling.captured = Some((io, drained));
                 self.settle(*settling);
             }

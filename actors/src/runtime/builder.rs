@@ -266,6 +266,7 @@ impl RuntimeBuilder {
             os: Arc::clone(&os),
             events: events.clone(),
             timer: timer.clone(),
+            deadline: (clock, force_exit.clone()),
             finished: Some(finished_sender),
             signals: None,
             begin: Instant::now(),
@@ -283,8 +284,15 @@ impl RuntimeBuilder {
         };
         let (signals, listening) = match self.signals {
             Some(options) => {
-                let (actor, listening) = guardian::listen(options, &root, guards.clone()).await?;
-                (Some(actor), Some(listening))
+                match guardian::listen(options, &root, guards.clone()).await {
+                    Ok((actor, listening)) => (Some(actor), Some(listening)),
+                    Err(error) => {
+                        // Nobody else would end them.
+                        root.stop(None);
+                        timer.stop(None);
+                        return Err(error);
+                    }
+                }
             }
             None => (None, None),
         };

@@ -118,20 +118,18 @@ impl Guardian {
             self.clean_up().await;
         }
         report.cleanups_left = self.cleanups.count();
-        self.guards.force_exit.disarm();
+        // Whoever could arm the deadline ends before it is disarmed: armed after that, it would hit a runtime that is over.
         drop(self.listening.take());
-        self.timer.stop(None);
+        // An error means that it is gone already.
+        self.timer.stop_and_wait(None, None).await.ok();
+        self.guards.force_exit.disarm();
         self.report.send_replace(Some(report));
     }
 
     /// The tokens of its children have gone with the root; what they held dies, and its death is waited for.
     async fn root_lost(&self) -> ShutdownReport {
         error!("the root is gone: everything is killed");
-        if let Some(budget) = self.guards.budget {
-            self.guards
-                .force_exit
-                .arm(self.guards.clock.now() + budget, exit::FORCED);
-        }
+        self.arm();
         self.guards.os.kill_all();
         let patience = Instant::now() + LAST_WAIT;
         while self.guards.os.live() > 0 && Instant::now() < patience {
@@ -146,8 +144,18 @@ impl Guardian {
         }
     }
 
+    /// Sets the deadline, unless there is an earlier one.
+    fn arm(&self) {
+        if let Some(budget) = self.guards.budget {
+            let deadline = self.guards.clock.now() + budget;
+            self.guards.force_exit.arm(deadline, exit::FORCED);
+        }
+    }
+
     /// Runs the cleanup handlers in the order of their registration, as long as there is time.
     async fn clean_up(&self) {
+        // The timer actor may not have come to it, or be gone.
+        self.arm();
         let left = self
             .guards
             .force_exit

@@ -1,5 +1,6 @@
 //! The root supervisor's actor: owns the machine of the tree, feeds it what happens and carries out what it decides.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::exec::{ExecError, ExecOutcome, PendingExec};
+use crate::exit;
+use crate::os::clock::Clock;
+use crate::os::force_exit::ForceExit;
 use crate::os::{End, Os, Output, SpawnError};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
@@ -43,7 +47,7 @@ pub(crate) type Watcher = Box<dyn FnMut(&TreeEvent) + Send>;
 pub(crate) enum RootMsg {
     /// An operator's wish.
     Feed(Event),
-    /// The same; answered when none of these nodes has a process.
+    /// The same; answered when the runs that these nodes have now are over.
     FeedUntilDown {
         event: Event,
         nodes: Vec<NodeId>,
@@ -127,6 +131,8 @@ pub(crate) struct RootArguments {
     pub(crate) os: Arc<dyn Os>,
     pub(crate) events: broadcast::Sender<TreeEvent>,
     pub(crate) timer: ActorRef<TimerMsg>,
+    /// What the timer actor directs, should it be gone.
+    pub(crate) deadline: (Clock, ForceExit),
     /// Taken at the end.
     pub(crate) finished: Option<oneshot::Sender<Finished>>,
     /// The signal actor, if there is one.
@@ -156,16 +162,22 @@ pub(crate) struct RootState {
     child_reports: DerivedActorRef<ChildReport>,
     lost_reports: DerivedActorRef<RunLost>,
     execs: Execs,
-    until_down: Vec<(Vec<NodeId>, RpcReplyPort<()>)>,
+    until_down: Vec<UntilDown>,
     survivors: Vec<(ChildName, u32)>,
     finish: Option<Finish>,
+}
+
+/// Who waits for the end of which runs.
+struct UntilDown {
+    runs: Vec<(NodeId, RunId)>,
+    reply: RpcReplyPort<()>,
 }
 
 /// One-shot commands by request, and by node once they have a place.
 #[derive(Default)]
 struct Execs {
     pending: HashMap<RequestId, (Box<PendingExec>, ExecReply, Instant)>,
-    admitted: HashMap<NodeId, (RequestId, Instant)>,
+    admitted: HashMap<NodeId, (RequestId, RunId, Instant)>,
 }
 
 impl Actor for Root {
@@ -207,13 +219,18 @@ impl Actor for Root {
                 reply,
             } => {
                 state.feed(&myself, event).await;
-                state.until_down.push((nodes, reply));
+                let tree = &state.arguments.tree;
+                let runs = nodes
+                    .into_iter()
+                    .filter_map(|node| Some((node, tree.live_run(node)?)))
+                    .collect();
+                state.until_down.push(UntilDown { runs, reply });
             }
             RootMsg::Due(timer) => state.feed(&myself, Event::Due { timer }).await,
             RootMsg::Report(report) => state.reported(&myself, report).await,
             RootMsg::RunLost(RunLost { child, run }) => state.await_gone(&myself, child, run),
             RootMsg::RunGone { child, run } => {
-                state.answer_exec(child, |_| Err(ExecError::Lost));
+                state.answer_exec(child, run, |_| Err(ExecError::Lost));
                 state
                     .feed(
                         &myself,
@@ -319,9 +336,10 @@ impl RootState {
             Effect::Admitted {
                 request,
                 child,
-                run: _,
+                run,
             } => {
-                self.execs.admitted.insert(child, (request, Instant::now()));
+                let admitted = (request, run, Instant::now());
+                self.execs.admitted.insert(child, admitted);
             }
             Effect::Queued { request } => {
                 debug!(request = request.0, "a one-shot command waits for a place");
@@ -348,8 +366,11 @@ impl RootState {
                 .timer
                 .cast(TimerMsg::ShutdownStarted { budget })
         {
-            // The signal thread arms the deadline by itself; a shutdown asked for in the program goes on without one.
             error!(%error, "the timer actor is gone");
+            if let Some(budget) = budget {
+                let (clock, force_exit) = &self.arguments.deadline;
+                force_exit.arm(clock.now() + budget, exit::FORCED);
+            }
         }
         // Nobody may be listening.
         drop(self.arguments.events.send(event));
@@ -362,7 +383,13 @@ impl RootState {
             return;
         };
         let parent = self.arguments.tree.parent(child);
-        if parent != NodeId::ROOT {
+        if parent != NodeId::ROOT && !self.supervisors.contains_key(&parent) {
+            error!(
+                run = run.0,
+                "a run was ordered of a supervisor without an actor"
+            );
+            self.await_gone(myself, child, run);
+        } else if parent != NodeId::ROOT {
             self.order_supervisor(parent, SupervisorMsg::Start(Box::new(order)));
         } else if let Err(error) = self.children.start(myself.get_cell(), order).await {
             error!(%error, run = run.0, "the actor of a run could not start");
@@ -373,7 +400,7 @@ impl RootState {
     fn run_order(&self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
         let (work, output, stop, timeout) =
-            if let Some((request, _)) = self.execs.admitted.get(&child) {
+            if let Some((request, ..)) = self.execs.admitted.get(&child) {
                 let (exec, ..) = self.execs.pending.get(request)?;
                 (exec.work(), exec.output(), exec.stop, exec.timeout)
             } else {
@@ -522,7 +549,7 @@ impl RootState {
             Reported::Started { pid } => Event::Started { child, run, pid },
             Reported::NotStarted(error) => {
                 let failure = error.kind();
-                self.not_started(child, error);
+                self.not_started(child, run, error);
                 Event::Exited {
                     child,
                     run,
@@ -531,38 +558,46 @@ impl RootState {
             }
             Reported::Ended { end, timed_out } => {
                 let exit = end.exit;
-                self.ended(child, *end, timed_out);
+                self.ended(child, run, *end, timed_out);
                 Event::Exited { child, run, exit }
             }
         };
         self.feed(myself, event).await;
     }
 
-    fn not_started(&mut self, child: NodeId, error: SpawnError) {
+    fn not_started(&mut self, child: NodeId, run: RunId, error: SpawnError) {
         let name = self.arguments.tree.name(child);
         warn!(child = %name, error = %Chain(&error), "child could not start");
-        self.answer_exec(child, |_| Err(ExecError::NotStarted(error)));
+        self.answer_exec(child, run, |_| Err(ExecError::NotStarted(error)));
     }
 
-    fn ended(&mut self, child: NodeId, end: End, timed_out: bool) {
+    fn ended(&mut self, child: NodeId, run: RunId, end: End, timed_out: bool) {
         let name = self.arguments.tree.name(child).clone();
         if !end.survivors.is_empty() {
             error!(child = %name, pids = ?end.survivors, "processes survived the kill");
             self.survivors
                 .extend(end.survivors.iter().map(|pid| (name.clone(), *pid)));
         }
-        self.answer_exec(child, |timing| Ok(ExecOutcome::new(end, timed_out, timing)));
+        self.answer_exec(child, run, |timing| {
+            Ok(ExecOutcome::new(end, timed_out, timing))
+        });
     }
 
-    /// Answers a one-shot command; of any other child this does nothing.
+    /// Answers a one-shot command; of any other child this does nothing, nor if its place is another's by now.
     fn answer_exec(
         &mut self,
         child: NodeId,
+        run: RunId,
         answer: impl FnOnce(crate::exec::Timing) -> Result<ExecOutcome, ExecError>,
     ) {
-        let Some((request, admitted)) = self.execs.admitted.remove(&child) else {
+        let Entry::Occupied(found) = self.execs.admitted.entry(child) else {
             return;
         };
+        let (request, _, admitted) = *found.get();
+        if found.get().1 != run {
+            return;
+        }
+        found.remove();
         let Some((_, reply, asked)) = self.execs.pending.remove(&request) else {
             return;
         };
@@ -593,7 +628,7 @@ impl RootState {
             .execs
             .admitted
             .values()
-            .any(|(admitted, _)| *admitted == request);
+            .any(|(admitted, ..)| *admitted == request);
         if !is_admitted {
             self.execs.pending.remove(&request);
         }
@@ -615,13 +650,11 @@ impl RootState {
 
     fn answer_those_down(&mut self) {
         let tree = &self.arguments.tree;
-        let is_down = |nodes: &[NodeId]| nodes.iter().all(|node| tree.live_run(*node).is_none());
-        let (down, waiting) = std::mem::take(&mut self.until_down)
-            .into_iter()
-            .partition(|(nodes, _)| is_down(nodes));
-        self.until_down = waiting;
-        let down: Vec<(Vec<NodeId>, RpcReplyPort<()>)> = down;
-        for (_, reply) in down {
+        let is_live = |(node, run): &(NodeId, RunId)| tree.live_run(*node) == Some(*run);
+        let down = self
+            .until_down
+            .extract_if(.., |waiter| !waiter.runs.iter().any(is_live));
+        for UntilDown { reply, .. } in down {
             // Who asked may be gone.
             drop(reply.send(()));
         }
