@@ -7,3 +7,8 @@ pub mod manifest;
 pub mod quantity;
 pub mod settings;
 pub mod words;
+
+/// Tries the code in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -761,16 +761,11 @@ services:
         supervisor.kill(supervisor.pid_of("killed", nth));
     }
     supervisor.pid_of("killed", WARM + 201);
-    // A few threads are started when there is much to do, and stay; a leak would be two hundred of something.
     let pid = supervisor.pid();
     settles(
         &format!("it holds no more than {before:?}"),
         || Footprint::of(pid),
-        |now| {
-            now.children == 2
-                && now.descriptors <= before.descriptors
-                && now.threads <= before.threads + 4
-        },
+        |now| now.is_within(&before) && now.children == 2,
     );
     supervisor.send(Signal::TERM);
     assert_eq!(supervisor.end().code, 143);

@@ -1,4 +1,40 @@
-//! An embeddable supervision runtime.
+//! An embeddable supervision runtime: programs and async tasks in one tree, by OTP's rules.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use kimi_actors::policy::spec::CommandSpec;
+//! use kimi_actors::{Child, Runtime};
+//!
+//! let web = Child::command("web", CommandSpec::new("python3", ["-m", "http.server"]))?;
+//! let handle = Runtime::builder().child(web).start().await?;
+//! handle.ready("web").await?;
+//! let report = handle.shutdown().await;
+//! assert!(report.survivors.is_empty());
+//! # Ok(()) }
+//! ```
+//!
+//! # Theory of operation
+//!
+//! **The tree.** A supervisor has members, children or supervisors, a strategy and an intensity. The root restarts its members
+//! one for one. All decisions are made by one pure machine, [`policy::tree::Tree`]: events go in, with the time and a random
+//! number, and effects come out. The root actor owns it, feeds it and carries out the effects; each nested supervisor has an
+//! actor that holds the actors of its children.
+//!
+//! **The life of a run.** One actor is one run of one child. It hands a job to [`os`], whose threads spawn the process, watch
+//! it and read its output; it is told when the process has started and how it ended, and reports that to the root. A restart
+//! is a new actor. The actor holds a token of the process: if the actor is lost, in whatever way, the token's drop kills and
+//! reaps, and only when nothing is left does the root decide what follows.
+//!
+//! **Shutdown** is a message, not the stopping of actors. Everything that waits is laid down; what runs is asked wave by wave in
+//! the reverse of the start order, each within its share of the budget, and killed after its grace. The deadline is kept by a
+//! plain thread, set before any actor hears of the signal, so it holds although the async runtime hangs.
+//!
+//! **What it leaves alone.** No signal is taken, no process ended, no stranger reaped, nothing global set, unless the builder is
+//! told to. Two runtimes in one program do not know of each other, but for signals, which have one listener a process.
+//!
+//! A host that calls `waitpid(-1)`, or ignores SIGCHLD, takes the exit status away; such an end is [`Exit::Lost`].
+//!
+//! [`Exit::Lost`]: policy::exit::Exit::Lost
 
 mod child;
 pub mod exec;

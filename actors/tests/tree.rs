@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kimi_actors::policy::admission::{Limits, Rejection};
 use kimi_actors::policy::event::{Fact, FailedBecause, ShutdownReason};
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::restart::{Restart, Strategy};
@@ -17,7 +18,9 @@ use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{CommandSpec, Condition, Lifetime};
 use kimi_actors::policy::tree::{ShutdownMode, State};
 use kimi_actors::testing::{Asked, FakeOs, Fault, Script};
-use kimi_actors::{Child, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownTimeout, Supervisor};
+use kimi_actors::{
+    Child, Exec, ExecError, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownTimeout, Supervisor,
+};
 use tokio::time::Instant;
 
 fn child(name: &str) -> Child {
@@ -498,4 +501,43 @@ async fn an_operator_starts_stops_and_restarts_along_the_dependencies() {
     assert!(handle.start(&["nobody"]).is_err());
     handle.shutdown().await;
     assert!(handle.start(&["db"]).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_shot_commands_keep_to_their_number_and_are_stopped_when_nobody_waits_for_them() {
+    let os = FakeOs::default();
+    let limits = Limits {
+        max_concurrent: 1,
+        queue: 1,
+        queue_timeout: Duration::from_secs(30),
+    };
+    let handle = tree(&os).limits(limits).start().await.unwrap();
+    let run = || {
+        let handle = handle.clone();
+        async move {
+            let command = CommandSpec::new("/bin/true", [""; 0]);
+            handle.exec(Exec::new(command)).await
+        }
+    };
+    let first = tokio::spawn(run());
+    let mut events = handle.events();
+    told(&mut events, |fact| {
+        matches!(fact, Fact::Ready { .. } | Fact::Running { .. })
+    })
+    .await;
+    let second = tokio::spawn(run());
+    tokio::task::yield_now().await;
+    assert!(matches!(
+        run().await,
+        Err(ExecError::Rejected(Rejection::QueueFull))
+    ));
+    first.abort();
+    told(&mut events, |fact| matches!(fact, Fact::Exited { .. })).await;
+    told(&mut events, |fact| matches!(fact, Fact::Running { .. })).await;
+    assert_eq!(stopped(&os), ["exec-0"]);
+    second.abort();
+    told(&mut events, |fact| matches!(fact, Fact::Exited { .. })).await;
+    assert_eq!(kimi_actors::os::Os::live(&os), 0);
+    handle.shutdown().await;
+    assert!(matches!(run().await, Err(ExecError::Ended)));
 }

@@ -38,6 +38,12 @@ pub struct Progress {
     order: Vec<ChildName>,
     width: usize,
     color: Color,
+    /// How many children are on their way somewhere.
+    moving: usize,
+    /// How many of them are being stopped.
+    stopping: usize,
+    /// When those were last named.
+    reminded: Moment,
 }
 
 #[derive(Clone, Debug)]
@@ -45,7 +51,6 @@ struct Row {
     doing: Doing,
     pid: Option<u32>,
     since: Moment,
-    reminded: Moment,
     last_exit: Option<Exit>,
 }
 
@@ -72,6 +77,9 @@ impl Progress {
             order: names.to_vec(),
             width,
             color,
+            moving: 0,
+            stopping: 0,
+            reminded: Moment::ZERO,
         }
     }
 
@@ -149,37 +157,33 @@ impl Progress {
 
     /// Whether anything is on its way, so that a live display moves.
     pub fn is_moving(&self) -> bool {
-        self.rows
-            .values()
-            .any(|row| !matches!(row.doing, Doing::Nothing | Doing::Up))
+        self.moving > 0
     }
 
     /// Whether anybody is waited for to stop.
     pub fn is_stopping(&self) -> bool {
-        self.rows.values().any(|row| row.doing == Doing::Stopping)
+        self.stopping > 0
     }
 
-    /// Names those that have been waited for to stop, each once in this while.
+    /// Names those that have been waited for this long, and again each time this has passed.
     pub fn reminders(&mut self, now: Moment, every: Duration) -> Vec<String> {
-        let mut lines = Vec::new();
-        for name in &self.order {
-            let Some(row) = self
-                .rows
-                .get_mut(name)
-                .filter(|row| row.doing == Doing::Stopping)
-            else {
-                continue;
-            };
-            if now.since(row.reminded) >= every {
-                row.reminded = now;
-                let waited = seconds(now.since(row.since));
-                lines.push(format!(
-                    "still waiting for {name} ({}{waited})",
-                    pid_text(row.pid)
-                ));
-            }
+        if self.stopping == 0 || now.since(self.reminded) < every {
+            return Vec::new();
         }
-        lines
+        self.reminded = now;
+        let late = |name: &&ChildName| {
+            let row = self.rows.get(*name);
+            row.is_some_and(|row| row.doing == Doing::Stopping && now.since(row.since) >= every)
+        };
+        let line = |name: &ChildName| {
+            let row = self.rows.get(name);
+            let waited = row
+                .map(|row| seconds(now.since(row.since)))
+                .unwrap_or_default();
+            let pid = row.and_then(|row| row.pid);
+            format!("still waiting for {name} ({}{waited})", pid_text(pid))
+        };
+        self.order.iter().filter(late).map(line).collect()
     }
 
     /// The live display: a line for each child that is on its way, as many as fit.
@@ -269,7 +273,6 @@ impl Progress {
             doing: Doing::Nothing,
             pid: None,
             since: now,
-            reminded: now,
             last_exit: None,
         };
         let row = self.rows.entry(child.clone()).or_insert(fresh);
@@ -279,9 +282,12 @@ impl Progress {
         if let Fact::Exited { exit, .. } = fact {
             row.last_exit = Some(*exit);
         }
-        row.doing = doing;
+        let before = std::mem::replace(&mut row.doing, doing.clone());
         row.since = now;
-        row.reminded = now;
+        let moves = |doing: &Doing| usize::from(!matches!(doing, Doing::Nothing | Doing::Up));
+        let stops = |doing: &Doing| usize::from(*doing == Doing::Stopping);
+        self.moving = self.moving + moves(&doing) - moves(&before);
+        self.stopping = self.stopping + stops(&doing) - stops(&before);
     }
 
     fn pid(&self, child: &ChildName) -> String {

@@ -282,16 +282,17 @@ impl Painter {
     fn show(&mut self, item: Item) {
         let now = self.shared.clock.now();
         match (item, self.style) {
-            (Item::Line(line), Style::Ndjson) => self.stdout.write(&Progress::line_json(&line)),
+            (Item::Line(line), Style::Ndjson) => self.pass(&Progress::line_json(&line)),
             (Item::Line(line), style) => {
                 let is_terminal = matches!(style, Style::Live { .. });
-                self.stdout.write(&self.progress.line(&line, is_terminal));
+                let line = self.progress.line(&line, is_terminal);
+                self.pass(&line);
             }
             (Item::Event(event), Style::Ndjson) => {
                 let json = Progress::event_json(&event);
                 // The state is kept all the same: who is waited for is asked for it.
                 drop(self.progress.event(&event, now));
-                self.stdout.write(&json);
+                self.pass(&json);
             }
             (Item::Event(event), style) => {
                 for shown in self.progress.event(&event, now) {
@@ -308,10 +309,14 @@ impl Painter {
     }
 
     fn say(&mut self, line: &str) {
-        // On a terminal both streams are one: what was written before must be seen before.
+        // Both streams may be one terminal or one file: what was said before must be seen before.
         self.stdout.flush();
         self.stderr.write(format!("{line}\n").as_bytes());
+    }
+
+    fn pass(&mut self, line: &[u8]) {
         self.stderr.flush();
+        self.stdout.write(line);
     }
 
     fn draw(&mut self) {

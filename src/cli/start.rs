@@ -18,8 +18,9 @@ use kimi_actors::{
     SignalOptions, StartError,
 };
 use tokio::sync::Notify;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
 
 use crate::cli::screen::{Screen, Style};
 use crate::cli::{Context, Error, FileArgs};
@@ -250,18 +251,18 @@ async fn supervise(
 
 /// Our own log goes where our sentences go: errors and asked-for snapshots, or what `KIMI_SHELL_LOG` asks for.
 fn log_to(screen: &Screen) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into());
-    let filter = match std::env::var(LOG_VARIABLE) {
-        Ok(directives) => filter.parse_lossy(directives),
-        Err(_) => filter.parse_lossy(format!("{LOG_DEFAULT},{STATUS_TARGET}=info")),
-    };
+    let asked = std::env::var(LOG_VARIABLE).ok();
+    let directives = asked.unwrap_or_else(|| format!("{LOG_DEFAULT},{STATUS_TARGET}=info"));
+    let filter = directives.parse().unwrap_or_else(|error| {
+        screen.note(&format!("{LOG_VARIABLE} is not understood: {error}"));
+        Targets::new().with_default(LevelFilter::ERROR)
+    });
     let writer = screen.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .without_time()
-        .with_writer(move || writer.clone())
-        .finish();
+        .with_writer(move || writer.clone());
+    let subscriber = Registry::default().with(lines.with_filter(filter));
     // Set already only if somebody embeds this very function.
     let _set_before = tracing::subscriber::set_global_default(subscriber);
 }

@@ -94,6 +94,17 @@ impl Footprint {
         }
     }
 
+    /// Whether it holds no more than before, but for a few threads that start when many processes do at once, and what each
+    /// of them keeps open.
+    pub fn is_within(&self, before: &Self) -> bool {
+        const LATER_THREADS: usize = 5;
+        const OPEN_BY_EACH: usize = 4;
+        let later = self.threads.saturating_sub(before.threads);
+        self.children == before.children
+            && later <= LATER_THREADS
+            && self.descriptors <= before.descriptors + later * OPEN_BY_EACH
+    }
+
     /// Of this process.
     pub fn here() -> Self {
         Self::of(std::process::id())

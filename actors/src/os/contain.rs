@@ -146,7 +146,10 @@ impl LastPid {
             return false;
         };
         let later = last.wrapping_sub(leader);
-        (0..=NEAR).contains(&later) && (leader + 1..=last).all(|pid| session(pid) != Some(leader))
+        let nobody = (0..=NEAR).contains(&later)
+            && (leader + 1..=last).all(|pid| session(pid) != Some(leader));
+        // One that was looked at too late may have forked before it ended.
+        nobody && self.read() == Some(last)
     }
 
     fn read(&self) -> Option<i32> {

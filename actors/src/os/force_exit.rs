@@ -141,8 +141,15 @@ impl ForceExit {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let shared = &self.handle.shared;
         let mut state = shared.lock();
-        if !state.fired {
-            change(&mut state);
+        if state.fired {
+            return;
+        }
+        let before = state.order.map(|order| order.deadline);
+        change(&mut state);
+        let after = state.order.map(|order| order.deadline);
+        drop(state);
+        // A thread that waits for an earlier deadline than there is looks again by itself.
+        if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
             shared.changed.notify_all();
         }
     }

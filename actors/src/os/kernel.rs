@@ -209,3 +209,16 @@ pub(super) fn has_close_range() -> bool {
     let result = unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) };
     result == 0
 }
+
+/// Lets SIGCHLD reach this thread.
+///
+/// At the death of a child the kernel signals the thread that made it. Where the signal is blocked it is not ignored but
+/// queued, and another thread is woken up for nothing (`sig_ignored` in the kernel's `signal.c`).
+pub(super) fn unblock_child_signal() {
+    // SAFETY: all zeroes is a value of this plain struct.
+    let mut one: libc::sigset_t = unsafe { mem::zeroed() };
+    // SAFETY: writes into a set that outlives the call.
+    unsafe { libc::sigaddset(&raw mut one, libc::SIGCHLD) };
+    // SAFETY: reads it.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const one, ptr::null_mut()) };
+}

@@ -158,6 +158,10 @@ impl Process for RealProcess {
         let Some((slot, mut state)) = self.shared.table.get(handle) else {
             return;
         };
+        // Its end was told: what is left of it is on its way out already.
+        if state.phase == Phase::Running && state.job.is_none() {
+            return;
+        }
         state.asked = true;
         state.doomed = true;
         let is_waiting = state.phase == Phase::Waiting;

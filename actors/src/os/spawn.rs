@@ -278,6 +278,7 @@ impl Bench {
 }
 
 fn work(shared: &Arc<Shared>, place: usize, mut bench: Bench) {
+    kernel::unblock_child_signal();
     let mut argv = Block::default();
     let mut envp = Block::default();
     while let Some(handle) = shared.pool.next(place, shared) {
@@ -352,7 +353,9 @@ fn begin(
         return Err(SpawnError::Abandoned);
     }
     let slot = shared.table.slot(handle);
-    let cloned = clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd);
+    let cloned = kernel::with_signals_blocked(|| {
+        clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd)
+    });
     let readers = pipes.into_readers(&shared.pool, &mut bench.berth);
     if let Err(source) = cloned {
         // The kernel may have written a descriptor there and closed it again.

@@ -59,9 +59,12 @@ pub(crate) enum RootMsg {
         run: RunId,
     },
     Exec {
+        request: RequestId,
         exec: Box<PendingExec>,
         reply: ExecReply,
     },
+    /// Nobody waits for this one-shot command any more.
+    CancelExec(RequestId),
     ShutDown {
         mode: ShutdownMode,
         reason: ShutdownReason,
@@ -161,7 +164,6 @@ pub(crate) struct RootState {
 /// One-shot commands by request, and by node once they have a place.
 #[derive(Default)]
 struct Execs {
-    next: u64,
     pending: HashMap<RequestId, (Box<PendingExec>, ExecReply, Instant)>,
     admitted: HashMap<NodeId, (RequestId, Instant)>,
 }
@@ -223,7 +225,12 @@ impl Actor for Root {
                     )
                     .await;
             }
-            RootMsg::Exec { exec, reply } => state.request(&myself, exec, reply).await,
+            RootMsg::Exec {
+                request,
+                exec,
+                reply,
+            } => state.request(&myself, request, exec, reply).await,
+            RootMsg::CancelExec(request) => state.cancel(&myself, request).await,
             RootMsg::ShutDown { mode, reason } => {
                 let budget = state.arguments.budget;
                 state
@@ -570,16 +577,27 @@ impl RootState {
     async fn request(
         &mut self,
         myself: &ActorRef<RootMsg>,
+        request: RequestId,
         exec: Box<PendingExec>,
         reply: ExecReply,
     ) {
-        let request = RequestId(self.execs.next);
-        self.execs.next += 1;
         let stop = exec.stop;
         self.execs
             .pending
             .insert(request, (exec, reply, Instant::now()));
         self.feed(myself, Event::Request { request, stop }).await;
+    }
+
+    async fn cancel(&mut self, myself: &ActorRef<RootMsg>, request: RequestId) {
+        let is_admitted = self
+            .execs
+            .admitted
+            .values()
+            .any(|(admitted, _)| *admitted == request);
+        if !is_admitted {
+            self.execs.pending.remove(&request);
+        }
+        self.feed(myself, Event::Cancel { request }).await;
     }
 
     fn status(&self) -> Vec<ChildStatus> {

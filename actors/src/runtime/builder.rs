@@ -1,0 +1,437 @@
+//! Puts a tree together and wires its actors.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use ractor::{Actor, SpawnErr};
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::child::{Child, Member, Supervisor};
+use crate::os::clock::{self, Clock};
+use crate::os::force_exit::{AtDeadline, ForceExit};
+use crate::os::signals::ListenError;
+use crate::os::{Os, Output, RealOs, RealOsError, RealOsOptions};
+use crate::policy::admission::Limits;
+use crate::policy::escalation::SignalRules;
+use crate::policy::event::TreeEvent;
+use crate::policy::order::{self, RuleError};
+use crate::policy::spec::{
+    ChildName, CommandSpec, Lifetime, NodeId, NodeRules, StopSpec, TreeRules,
+};
+use crate::policy::tree::{Event, Input, Tree};
+use crate::runtime::guardian::{self, Cleanups, Guardian, Guards};
+use crate::runtime::{Inner, RuntimeHandle};
+use crate::tree::root::{Job, Recorder, Root, RootArguments, Watcher};
+use crate::tree::timer::Timer;
+use crate::work::Work;
+
+/// How many events a subscriber may fall behind before it is told that it missed some.
+const EVENTS_KEPT: usize = 1024;
+/// More processes than this no machine has, whatever the limits allow.
+const MOST_SLOTS: usize = 1 << 20;
+
+/// What happens at the force-exit deadline of a shutdown, set with [`RuntimeBuilder::shutdown_timeout`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForceExitPolicy {
+    /// Everything is killed; the process of the embedder lives on.
+    #[default]
+    KillOnly,
+    /// Everything is killed and the process ends with [`exit::FORCED`], whatever hangs.
+    ExitProcess,
+}
+
+/// Which signals the runtime takes over, and what they mean.
+#[derive(Clone, Debug)]
+pub struct SignalOptions {
+    /// The meaning of each.
+    pub rules: SignalRules,
+    /// How many receipts are kept.
+    pub history: usize,
+}
+
+impl Default for SignalOptions {
+    fn default() -> Self {
+        Self {
+            rules: SignalRules::default(),
+            history: 1000,
+        }
+    }
+}
+
+/// Puts a tree together.
+#[must_use]
+pub struct RuntimeBuilder {
+    rules: TreeRules,
+    jobs: Vec<(ChildName, Work, Option<Output>)>,
+    output: Output,
+    shutdown_timeout: ShutdownTimeout,
+    force_exit: ForceExitPolicy,
+    last_words: Option<Box<dyn FnOnce() + Send>>,
+    signals: Option<SignalOptions>,
+    os: Option<Arc<dyn Os>>,
+    child_descriptors: Option<u64>,
+    recorder: Option<Recorder>,
+    watcher: Option<Watcher>,
+}
+
+/// How long a shutdown may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownTimeout {
+    /// 5 s, or the longest chain of stop timeouts that were set by hand plus 1 s, if that is longer.
+    Grown,
+    /// Exactly this.
+    Set(Duration),
+    /// As long as it takes.
+    Unlimited,
+}
+
+impl ShutdownTimeout {
+    /// What holds if nothing is set and no chain is longer.
+    pub const DEFAULT: Duration = Duration::from_secs(5);
+    /// What is added to the longest chain.
+    const CHAIN_MARGIN: Duration = Duration::from_secs(1);
+
+    fn resolve(self, chain: Option<Duration>) -> Option<Duration> {
+        match self {
+            Self::Grown => {
+                let chain = chain.map_or(Duration::ZERO, |chain| chain + Self::CHAIN_MARGIN);
+                Some(Self::DEFAULT.max(chain))
+            }
+            Self::Set(timeout) => Some(timeout),
+            Self::Unlimited => None,
+        }
+    }
+}
+
+impl Default for RuntimeBuilder {
+    fn default() -> Self {
+        Self {
+            rules: TreeRules::new(Vec::new()),
+            jobs: Vec::new(),
+            output: Output::Discard,
+            shutdown_timeout: ShutdownTimeout::Grown,
+            force_exit: ForceExitPolicy::KillOnly,
+            last_words: None,
+            signals: None,
+            os: None,
+            child_descriptors: None,
+            recorder: None,
+            watcher: None,
+        }
+    }
+}
+
+impl fmt::Debug for RuntimeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeBuilder")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RuntimeBuilder {
+    /// Takes the rules of a whole tree and the command of each of its children.
+    pub fn from_rules(
+        rules: TreeRules,
+        commands: impl IntoIterator<Item = (ChildName, CommandSpec)>,
+    ) -> Self {
+        let work = |(name, command)| (name, Work::Command(Arc::new(command)), None);
+        Self {
+            rules,
+            jobs: commands.into_iter().map(work).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a child below the root.
+    pub fn child(self, child: Child) -> Self {
+        self.member(Member::Child(child))
+    }
+
+    /// Adds a nested supervisor below the root.
+    pub fn supervisor(self, supervisor: Supervisor) -> Self {
+        self.member(Member::Supervisor(supervisor))
+    }
+
+    fn member(mut self, member: Member) -> Self {
+        let rules: NodeRules = member.split(&mut self.jobs);
+        self.rules.root.members.push(rules);
+        self
+    }
+
+    /// Bounds one-shot commands.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.rules.limits = limits;
+        self
+    }
+
+    /// When the tree ends unasked.
+    pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.rules.lifetime = lifetime;
+        self
+    }
+
+    /// How long a shutdown may take.
+    pub fn shutdown_timeout(mut self, timeout: ShutdownTimeout) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// What happens when it takes longer.
+    pub fn force_exit(mut self, policy: ForceExitPolicy) -> Self {
+        self.force_exit = policy;
+        self
+    }
+
+    /// Called before a forced exit, on a thread of its own, with at most 250 ms.
+    pub fn last_words(mut self, words: impl FnOnce() + Send + 'static) -> Self {
+        self.last_words = Some(Box::new(words));
+        self
+    }
+
+    /// Takes over signals; without this the runtime touches none.
+    pub fn signals(mut self, options: SignalOptions) -> Self {
+        self.signals = Some(options);
+        self
+    }
+
+    /// Where the output of children goes that say nothing about it.
+    pub fn output(mut self, output: Output) -> Self {
+        self.output = output;
+        self
+    }
+
+    /// What starts the processes; the kernel by default.
+    pub fn os(mut self, os: Arc<dyn Os>) -> Self {
+        self.os = Some(os);
+        self
+    }
+
+    /// The soft limit on open descriptors that children get; the supervisor's own if absent. For a program that has raised
+    /// its own with [`limits::raise_descriptors`](crate::os::limits::raise_descriptors).
+    pub fn child_descriptors(mut self, limit: Option<u64>) -> Self {
+        self.child_descriptors = limit;
+        self
+    }
+
+    /// Is shown every input of the machine of the tree, in order: what is needed to replay its life.
+    pub fn record(mut self, recorder: impl FnMut(&Input) + Send + 'static) -> Self {
+        self.recorder = Some(Box::new(recorder));
+        self
+    }
+
+    /// Is told every event, in order and without a gap, before anything else happens: must not block. A subscriber of
+    /// [`RuntimeHandle::events`] may take its time instead, and miss some.
+    pub fn watch(mut self, watcher: impl FnMut(&TreeEvent) + Send + 'static) -> Self {
+        self.watcher = Some(Box::new(watcher));
+        self
+    }
+
+    /// Starts the runtime and every child.
+    pub async fn start(self) -> Result<RuntimeHandle, StartError> {
+        let handle = self.start_idle().await?;
+        handle.feed(Event::StartAll);
+        Ok(handle)
+    }
+
+    /// Starts the runtime; children start when they are asked for.
+    pub async fn start_idle(mut self) -> Result<RuntimeHandle, StartError> {
+        let tree = self.tree()?;
+        let budget = self.rules.shutdown_budget;
+        let jobs = jobs_by_node(
+            &tree,
+            &self.rules,
+            std::mem::take(&mut self.jobs),
+            &self.output,
+        )?;
+        let names: HashMap<ChildName, NodeId> = tree
+            .nodes()
+            .map(|node| (tree.name(node).clone(), node))
+            .collect();
+        let os = self.mechanism(names.len())?;
+        let clock = Clock::start();
+        let force_exit = self.deadline(&os, clock)?;
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let (finished_sender, finished) = oneshot::channel();
+        // Not linked below the root: it would die with what it guards.
+        let (timer, _) = Actor::spawn(None, Timer, (clock, force_exit.clone())).await?;
+        let arguments = RootArguments {
+            tree,
+            jobs,
+            os: Arc::clone(&os),
+            events: events.clone(),
+            timer: timer.clone(),
+            finished: Some(finished_sender),
+            signals: None,
+            begin: Instant::now(),
+            budget,
+            seed: clock::seed(),
+            recorder: self.recorder,
+            watcher: self.watcher,
+        };
+        let (root, _) = Actor::spawn(None, Root, arguments).await?;
+        let guards = Guards {
+            os,
+            force_exit,
+            clock,
+            budget,
+        };
+        let (signals, listening) = match self.signals {
+            Some(options) => {
+                let (actor, listening) = guardian::listen(options, &root, guards.clone()).await?;
+                (Some(actor), Some(listening))
+            }
+            None => (None, None),
+        };
+        let cleanups = Arc::new(Cleanups::default());
+        let (report_sender, report) = watch::channel(None);
+        let guardian = Guardian {
+            guards,
+            timer,
+            listening,
+            cleanups: Arc::clone(&cleanups),
+            report: report_sender,
+        };
+        // Ends with the root.
+        tokio::spawn(guardian.run(finished));
+        Ok(RuntimeHandle::new(Inner {
+            root,
+            names,
+            events,
+            report,
+            cleanups,
+            signals,
+            budget,
+            requests: AtomicU64::new(0),
+        }))
+    }
+
+    /// The machine, with the time that a shutdown may take.
+    fn tree(&mut self) -> Result<Tree, StartError> {
+        let refused = |errors| StartError::Rules { errors };
+        let chain = order::arrange(&self.rules)
+            .map_err(refused)?
+            .explicit_stop_chain();
+        self.rules.shutdown_budget = self.shutdown_timeout.resolve(chain);
+        Tree::new(&self.rules, clock::first_run()).map_err(refused)
+    }
+
+    /// What starts the processes. A run that ended may hold its slot for a moment when the next one begins.
+    fn mechanism(&mut self, nodes: usize) -> Result<Arc<dyn Os>, StartError> {
+        if let Some(os) = self.os.take() {
+            return Ok(os);
+        }
+        let one_shots = self.rules.limits.max_concurrent as usize;
+        let options = RealOsOptions {
+            slots: (2 * nodes)
+                .saturating_add(one_shots.saturating_mul(2))
+                .clamp(64, MOST_SLOTS),
+            child_nofile: self.child_descriptors,
+        };
+        Ok(Arc::new(RealOs::new(&options).map_err(StartError::Os)?))
+    }
+
+    fn deadline(&mut self, os: &Arc<dyn Os>, clock: Clock) -> Result<ForceExit, StartError> {
+        let at_deadline = match self.force_exit {
+            ForceExitPolicy::KillOnly => AtDeadline::KillOnly,
+            ForceExitPolicy::ExitProcess => AtDeadline::ExitProcess,
+        };
+        let force_exit =
+            ForceExit::start(Arc::clone(os), clock, at_deadline).map_err(StartError::Thread)?;
+        if let Some(words) = self.last_words.take() {
+            force_exit.set_last_words(words);
+        }
+        Ok(force_exit)
+    }
+}
+
+fn jobs_by_node(
+    tree: &Tree,
+    rules: &TreeRules,
+    jobs: Vec<(ChildName, Work, Option<Output>)>,
+    output: &Output,
+) -> Result<HashMap<NodeId, Job>, StartError> {
+    let mut jobs: HashMap<ChildName, (Work, Option<Output>)> = jobs
+        .into_iter()
+        .map(|(name, work, output)| (name, (work, output)))
+        .collect();
+    let mut by_node = HashMap::with_capacity(jobs.len());
+    let stops = stops_by_name(rules);
+    for node in tree.nodes().filter(|node| !tree.is_supervisor(*node)) {
+        let name = tree.name(node);
+        let (work, own) = jobs.remove(name).ok_or_else(|| StartError::NoWork {
+            child: name.clone(),
+        })?;
+        let stop = stops.get(name).copied().unwrap_or_default();
+        by_node.insert(
+            node,
+            Job {
+                work,
+                output: own.unwrap_or_else(|| output.clone()),
+                stop,
+            },
+        );
+    }
+    Ok(by_node)
+}
+
+fn stops_by_name(rules: &TreeRules) -> HashMap<&ChildName, StopSpec> {
+    let mut stops = HashMap::new();
+    let mut stack = vec![&rules.root];
+    while let Some(supervisor) = stack.pop() {
+        for member in &supervisor.members {
+            match member {
+                NodeRules::Child(child) => {
+                    stops.insert(&child.name, child.stop);
+                }
+                NodeRules::Supervisor(nested) => stack.push(nested),
+            }
+        }
+    }
+    stops
+}
+
+/// Why a runtime did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The rules of the tree contradict each other.
+    #[error("cannot build the tree: {}", all_of(errors))]
+    Rules {
+        /// What is wrong, all of it.
+        errors: Vec<RuleError>,
+    },
+    /// A child has rules and nothing to execute.
+    #[error("cannot start `{child}`: it has no command")]
+    NoWork {
+        /// The child.
+        child: ChildName,
+    },
+    /// The mechanism could not be set up.
+    #[error("cannot set up the process table")]
+    Os(#[source] RealOsError),
+    /// The deadline thread could not be started.
+    #[error("cannot start the deadline thread")]
+    Thread(#[source] io::Error),
+    /// Signals could not be taken over.
+    #[error("cannot listen for signals")]
+    Signals(#[source] ListenError),
+    /// An actor could not be started.
+    #[error("cannot start an actor")]
+    Actor(#[from] SpawnErr),
+    /// The root ended while the runtime was being set up.
+    #[error("cannot reach the root")]
+    RootLost,
+}
+
+fn all_of(errors: &[RuleError]) -> String {
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
