@@ -19,8 +19,8 @@ use kimi_actors::policy::event::{EndedBy, Fact, FailedBecause, ShutdownReason, S
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::signal::Signal;
-use support::fact::eventually;
-use support::process::{self, Footprint};
+use support::fact::{eventually, settles};
+use support::process::Footprint;
 use support::supervisor::{Ended, Place, Supervisor, exited, failed, order, running, stopping};
 use support::{outside, skip};
 
@@ -753,8 +753,7 @@ services:
         supervisor.kill(supervisor.pid_of("killed", nth));
     }
     supervisor.pid_of("killed", WARM + 1);
-    // What has ended is swept in the background: wait until only the two are left.
-    let before = eventually("it is calm", || {
+    let before = eventually("the last one is reaped", || {
         let now = Footprint::of(supervisor.pid());
         (now.children == 2).then_some(now)
     });
@@ -762,11 +761,12 @@ services:
         supervisor.kill(supervisor.pid_of("killed", nth));
     }
     supervisor.pid_of("killed", WARM + 201);
-    eventually("it holds what it held before", || {
-        let now = Footprint::of(supervisor.pid());
-        now.is_within(&before).then_some(())
-    });
-    assert_eq!(process::children_of(supervisor.pid()).len(), 2);
+    let pid = supervisor.pid();
+    settles(
+        &format!("it holds no more than {before:?}"),
+        || Footprint::of(pid),
+        |now| now.is_within(&before) && now.children == 2,
+    );
     supervisor.send(Signal::TERM);
     assert_eq!(supervisor.end().code, 143);
 }

@@ -1,5 +1,6 @@
 //! Waiting for facts.
 
+use std::fmt::Debug;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,20 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         }
         let waited = clock.now().since_begin();
         assert!(waited < PATIENCE, "waited in vain until {what}");
+        pause();
+    }
+}
+
+/// Looks until what it sees is as wanted; says what it saw last if that was in vain.
+pub fn settles<T: Debug>(what: &str, mut look: impl FnMut() -> T, is_wanted: impl Fn(&T) -> bool) {
+    let clock = Clock::start();
+    loop {
+        let seen = look();
+        if is_wanted(&seen) {
+            return;
+        }
+        let waited = clock.now().since_begin();
+        assert!(waited < PATIENCE, "waited in vain until {what}: {seen:?}");
         pause();
     }
 }

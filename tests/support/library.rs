@@ -4,12 +4,11 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use kimi_actors::os::clock::Clock;
 use kimi_actors::policy::event::TreeEvent;
 use kimi_actors::policy::tree::ShutdownMode;
 use kimi_actors::{RuntimeBuilder, RuntimeHandle, ShutdownReport};
 
-use super::fact::{PATIENCE, eventually, pause};
+use super::fact::{eventually, settles};
 use super::process::Footprint;
 
 /// Tests that look at the whole process run alone.
@@ -21,16 +20,8 @@ pub fn alone() -> MutexGuard<'static, ()> {
 /// Fails if this process does not come to hold what it held before.
 pub fn assert_nothing_left(before: &Footprint) {
     // The threads of a runtime end after it has told its end.
-    let patience = Clock::start();
-    loop {
-        let now = Footprint::here();
-        if now == *before {
-            return;
-        }
-        let waited = patience.now().since_begin();
-        assert!(waited < PATIENCE, "{now:?} instead of {before:?} is left");
-        pause();
-    }
+    let what = format!("only {before:?} is left");
+    settles(&what, Footprint::here, |now| now == before);
 }
 
 /// A running tree. Killed if it is dropped.
