@@ -41,7 +41,7 @@ pub enum ForceExitPolicy {
     /// Everything is killed; the process of the embedder lives on.
     #[default]
     KillOnly,
-    /// Everything is killed and the process ends with [`exit::FORCED`], whatever hangs.
+    /// Everything is killed and the process ends with [`FORCED`](crate::exit::FORCED), whatever hangs.
     ExitProcess,
 }
 
