@@ -112,6 +112,12 @@ impl Told {
         self.wait("the failure", |state| state.not_started.take())
     }
 
+    /// Whether nothing more is to come.
+    pub fn is_over(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        state.end.is_some() || state.not_started.is_some()
+    }
+
     pub fn has_ended(&self) -> bool {
         self.state.lock().unwrap().end.is_some()
     }
