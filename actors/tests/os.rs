@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 
-#[expect(unreachable_pub, reason = "each test file uses its part of it")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its part of it"
+)]
 mod support;
 
 use std::fs;
