@@ -278,6 +278,7 @@ fn one_that_writes_without_pause_does_not_starve_the_others() {
         assert_eq!(run.told.end().exit, Exit::Code(4));
     }
     for (run, _) in &loud {
+        assert!(!run.told.has_ended());
         run.process.kill();
         run.told.end();
     }
@@ -492,7 +493,7 @@ fn a_run_whose_directory_hangs_can_be_given_up_and_others_are_served() {
     let stuck: Vec<_> = stuck
         .into_iter()
         .map(|run| {
-            assert!(!run.told.has_ended());
+            assert!(!run.told.is_over());
             drop(run.process);
             (run.told, run.run)
         })
