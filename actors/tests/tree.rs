@@ -339,6 +339,44 @@ async fn a_tree_without_its_timer_still_shuts_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_its_timer_too_a_cleanup_handler_cannot_hold_up_the_end() {
+    let os = FakeOs::default();
+    let handle = tree(&os)
+        .child(child("a"))
+        .shutdown_timeout(ShutdownTimeout::Set(Duration::from_secs(600)))
+        .start()
+        .await
+        .unwrap();
+    handle.inject(Fault::PanicTimer);
+    handle.ready("a").await.unwrap();
+    handle.on_shutdown("hangs", std::future::pending);
+    handle.on_shutdown("never comes to it", || async {});
+    assert_eq!(handle.shutdown().await.cleanups_left, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_answered_when_what_ran_is_over_although_it_is_started_again() {
+    let os = FakeOs::default();
+    os.script("a", Script::IgnoresSignals);
+    let handle = tree(&os).child(child("a")).start().await.unwrap();
+    handle.ready("a").await.unwrap();
+    let stop = {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.stop(&["a"]).await })
+    };
+    while state(&handle, "a").await != State::Stopping {
+        tokio::task::yield_now().await;
+    }
+    handle.start(&["a"]).unwrap();
+    assert_eq!(state(&handle, "a").await, State::Stopping);
+    os.end("a", Exit::Code(0));
+    stop.await.unwrap().unwrap();
+    handle.ready("a").await.unwrap();
+    assert_eq!(begun(&os), ["a", "a"]);
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tree_ends_with_its_children_and_names_those_that_failed() {
     let os = FakeOs::default();
     os.script(

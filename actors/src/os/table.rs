@@ -374,3 +374,78 @@ impl Slot {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::sync::Arc;
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+    use crate::os::{News, Observer, Output};
+    use crate::policy::spec::{ChildName, CommandSpec};
+
+    struct Deaf;
+
+    impl Observer for Deaf {
+        fn tell(&self, _: News) {}
+    }
+
+    fn take(table: &Table, run: u64) -> Option<Handle> {
+        let job = Job {
+            run: RunId(run),
+            child: ChildName::new("child").unwrap(),
+            command: Arc::new(CommandSpec::new("true", [""; 0])),
+            output: Output::Discard,
+            observer: Arc::new(Deaf),
+        };
+        table.take(Box::new(job)).ok()
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the table has no spawner here")]
+    fn a_lock_that_is_never_released_saves_nobody_from_the_kill() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let table = Table::new(2);
+        let handle = take(&table, 1).unwrap();
+        let slot = table.slot(handle);
+        slot.pidfd.store(pidfd.as_raw_fd(), Ordering::Release);
+        slot.pid.store(child.id().cast_signed(), Ordering::Release);
+        let held = slot.lock();
+        let index = lock(&table.index);
+        table.kill_all();
+        assert_eq!(table.live(), 1);
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+        drop(index);
+        drop(held);
+    }
+
+    #[test]
+    fn a_slot_that_is_used_again_hears_nothing_of_its_former_use() {
+        let table = Table::new(1);
+        let first = take(&table, 1).unwrap();
+        assert!(take(&table, 2).is_none());
+        let told = Arc::new(AtomicUsize::new(0));
+        let theirs = Arc::clone(&told);
+        let count = move || {
+            theirs.fetch_add(1, Ordering::Relaxed);
+        };
+        assert!(table.when_gone(RunId(1), Box::new(count.clone())).is_none());
+        Gone::call(table.finish(first, RunId(1)));
+        let second = take(&table, 2).unwrap();
+        assert_eq!(second.index, first.index);
+        assert!(table.get(first).is_none());
+        Gone::call(table.finish(first, RunId(1)));
+        Gone::call(table.when_gone(RunId(1), Box::new(count)));
+        assert_eq!(told.load(Ordering::Relaxed), 2);
+        assert!(table.get(second).is_some());
+        assert_eq!(table.live(), 1);
+    }
+}
