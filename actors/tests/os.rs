@@ -3,11 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses its part of it"
-)]
+#[expect(unreachable_pub, reason = "each test file uses its part of it")]
 mod support;
 
 use std::fs;
