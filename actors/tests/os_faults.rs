@@ -121,6 +121,7 @@ fn in_a_role() {
         "lost" => lost(),
         "ignores SIGCHLD" => ignores_sigchld(),
         "reaps everything" => reaps_everything(),
+        "without descriptors" => without_descriptors(),
         "without stdio" => without_stdio(),
         "two listeners" => two_listeners(),
         _ => panic!("no role {role}"),
@@ -336,6 +337,31 @@ fn reaps_everything() {
     assert!(thief.join().unwrap() > 0, "the host has reaped some");
 }
 
+/// Nobody can open anything any more when a run ends that left somebody in a group of its own.
+fn without_descriptors() {
+    let os = real_os(8);
+    let lines = Arc::new(Lines::default());
+    let run = shell(
+        &*os,
+        "set -m; sleep 1000 & echo pid $!; exec sleep 1000",
+        Output::Lines(Arc::clone(&lines) as _),
+    );
+    let left: u32 = lines.after("pid ").parse().unwrap();
+    let former = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        ..former
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, none).unwrap();
+    run.process.signal(Signal::TERM).unwrap();
+    let end = run.told.end();
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, former).unwrap();
+    wait_until_dead(left);
+    let named = [end.killed, end.survivors].concat();
+    assert_eq!(named, [left]);
+    wait_until_gone(&*os, run.run);
+}
+
 /// Our own files take the numbers of the host's closed ones; a child must see none of them.
 #[expect(unsafe_code, reason = "closes and restores the standard descriptors")]
 fn without_stdio() {
@@ -445,6 +471,11 @@ fn an_end_that_the_kernel_does_not_tell_is_lost_and_holds_up_nobody() {
     play_with_failing(&["waitid:error=ECHILD"], "lost");
     play(&[], "ignores SIGCHLD");
     play(&[], "reaps everything");
+}
+
+#[test]
+fn what_a_run_left_is_killed_although_no_file_can_be_opened() {
+    play(&[], "without descriptors");
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl RealOs {
             table: Table::new(options.slots),
             pool: Pool::new(options.child_nofile).map_err(failed("prepare to start processes"))?,
             watch: Watch::new().map_err(failed("prepare to watch processes"))?,
-            sweeper: Sweeper::default(),
+            sweeper: Sweeper::new(),
             closing: AtomicBool::new(false),
         });
         // From here on dropping it ends what was started.
