@@ -141,7 +141,10 @@ impl Process for RealProcess {
         };
         state.asked = true;
         if slot.pid.load(Ordering::Acquire) <= 0 {
-            state.pending = Some(signal);
+            // What has not begun is not stopped, and another signal that waits must not be lost for this one.
+            if signal != Signal::CONT {
+                state.pending = Some(signal);
+            }
             return Ok(());
         }
         slot.signal(signal).map_err(|source| SignalError {
