@@ -20,14 +20,17 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kimi_actors::os::{
-    Drained, Job, Line, LineSink, News, Observer, Os, Output, RealOs, RealOsOptions, SpawnError,
+    Drained, Job, Line, LineSink, News, Observer, Os, Output, Process, RealOs, RealOsOptions,
+    SpawnError,
 };
 use kimi_actors::policy::exit::{Exit, StartFailure};
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{ChildName, CommandSpec, RunId};
-use kimi_actors::{Runtime, SignalOptions, StartError};
+use kimi_actors::testing::FakeOs;
+use kimi_actors::{Runtime, ShutdownTimeout, SignalOptions, StartError};
 use support::{
     Begun, Footprint, Lines, Told, assert_alive, assert_same, begin, eventually, real_os, shell,
     state_of, wait_until_dead, wait_until_gone,
@@ -504,11 +507,7 @@ impl Observer for Order {
     }
 }
 
-fn begin_in_order(
-    os: &dyn Os,
-    run: u64,
-    line: &str,
-) -> (Box<dyn kimi_actors::os::Process>, Arc<Order>) {
+fn begin_in_order(os: &dyn Os, run: u64, line: &str) -> (Box<dyn Process>, Arc<Order>) {
     let lines = Arc::new(Lines::default());
     let order = Arc::new(Order {
         lines: Arc::clone(&lines),
@@ -769,6 +768,73 @@ fn all_are_killed_although_the_thread_that_watches_hangs() {
     }
     drop(process);
     wait_until_gone(&*os, RunId(2_000_000));
+}
+
+/// Counts who kills everything.
+struct CountKills {
+    os: FakeOs,
+    kills: AtomicUsize,
+}
+
+impl Os for CountKills {
+    fn begin(&self, job: Job) -> Box<dyn Process> {
+        self.os.begin(job)
+    }
+
+    fn when_gone(&self, run: RunId, then: Box<dyn FnOnce() + Send>) {
+        self.os.when_gone(run, then);
+    }
+
+    fn kill_all(&self) {
+        self.kills.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn live(&self) -> usize {
+        0
+    }
+}
+
+fn threads_named(wanted: &str) -> usize {
+    let name =
+        |task: io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("comm")).ok();
+    fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(name)
+        .filter(|name| name.trim_end() == wanted)
+        .count()
+}
+
+#[test]
+fn no_deadline_outlives_the_runtime_that_it_was_set_for() {
+    let _alone = alone();
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let os = Arc::new(CountKills {
+        os: FakeOs::default(),
+        kills: AtomicUsize::new(0),
+    });
+    // Far longer than such a shutdown takes, and no longer than a test may wait.
+    let budget = ShutdownTimeout::Set(Duration::from_secs(2));
+    tokio.block_on(async {
+        for _ in 0..300 {
+            let handle = Runtime::builder()
+                .os(Arc::clone(&os) as Arc<dyn Os>)
+                .shutdown_timeout(budget)
+                .start()
+                .await
+                .unwrap();
+            handle.shutdown().await;
+        }
+    });
+    drop(tokio);
+    // The thread of one that is still armed ends after it has killed.
+    eventually("no deadline is left", || {
+        (threads_named("kimi-deadline") == 0).then_some(())
+    });
+    assert_eq!(os.kills.load(Ordering::SeqCst), 0);
 }
 
 /// Panics at whatever it is told.
