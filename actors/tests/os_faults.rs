@@ -20,7 +20,6 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use kimi_actors::os::{
     Drained, Job, Line, LineSink, News, Observer, Os, Output, Process, RealOs, RealOsOptions,
@@ -817,7 +816,7 @@ fn no_deadline_outlives_the_runtime_that_it_was_set_for() {
         kills: AtomicUsize::new(0),
     });
     // Far longer than such a shutdown takes, and no longer than a test may wait.
-    let budget = ShutdownTimeout::Set(Duration::from_secs(2));
+    let budget = ShutdownTimeout::Set(support::PATIENCE / 2);
     tokio.block_on(async {
         for _ in 0..300 {
             let handle = Runtime::builder()
