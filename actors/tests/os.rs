@@ -468,7 +468,11 @@ fn many_short_runs_leave_nothing_behind() {
     eventually("nothing is live", || (os.live() == 0).then_some(()));
     let after = Footprint::now();
     assert_same(&after.children, &Vec::new(), "children");
-    assert_same(&after.descriptors, &before.descriptors, "descriptors");
+    // Those of a former test may have been there still.
+    assert!(
+        after.descriptors <= before.descriptors,
+        "{before:?} {after:?}"
+    );
     assert!(after.threads <= before.threads + 4, "{before:?} {after:?}");
 }
 

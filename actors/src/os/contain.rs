@@ -6,13 +6,17 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal as Number};
 
 use crate::os::clock::Clock;
 use crate::os::kernel::{self, session};
+use crate::os::table::lock;
 use crate::policy::signal::Signal;
 use crate::policy::time::Moment;
 
@@ -23,6 +27,11 @@ const ROUNDS: usize = 16;
 /// How many ids are tried one by one before reading all of `/proc` is cheaper.
 const NEAR: i32 = 64;
 
+/// How much of `/proc` is read at once.
+const DIRECTORY_BYTES: usize = 32 * 1024;
+/// How often to look whether one that nothing pins is gone.
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
+
 /// What was found of a session whose leader is dead.
 #[derive(Debug, Default)]
 pub(super) struct Swept {
@@ -31,25 +40,27 @@ pub(super) struct Swept {
 }
 
 /// Kills what is left of the sessions of these dead leaders, in one pass for all; as many answers as leaders.
-pub(super) fn sweep(leaders: &[i32], clock: &Clock) -> Vec<Swept> {
+///
+/// Also when no descriptor can be had any more.
+pub(super) fn sweep(leaders: &[i32], everyone: &Everyone, clock: &Clock) -> Vec<Swept> {
     let mut swept: Vec<Swept> = leaders.iter().map(|_| Swept::default()).collect();
     let by_leader: BTreeMap<i32, usize> = leaders
         .iter()
         .enumerate()
         .map(|(which, leader)| (*leader, which))
         .collect();
-    let mut found: BTreeMap<i32, (usize, OwnedFd)> = BTreeMap::new();
+    let mut found: Found = BTreeMap::new();
     for _ in 0..ROUNDS {
         let before = found.len();
-        for pid in processes() {
-            find_member(pid, &by_leader, &mut found);
-        }
+        everyone.each(|pid| find_member(pid, &by_leader, &mut found));
         for leader in leaders {
             // The group in one go, so that one that forks meanwhile does not escape.
             drop(kernel::signal_group(*leader, Signal::KILL.number()));
         }
         for (_, pidfd) in found.values() {
-            rustix::process::pidfd_send_signal(pidfd, Number::KILL).ok();
+            if let Some(pidfd) = pidfd {
+                rustix::process::pidfd_send_signal(pidfd, Number::KILL).ok();
+            }
         }
         if found.len() == before {
             break;
@@ -57,7 +68,11 @@ pub(super) fn sweep(leaders: &[i32], clock: &Clock) -> Vec<Swept> {
     }
     let deadline = clock.now() + DYING;
     for (pid, (which, pidfd)) in found {
-        let list = if is_dead_by(&pidfd, deadline, clock) {
+        let is_dead = match pidfd {
+            Some(pidfd) => is_dead(&pidfd, deadline.since(clock.now())),
+            None => is_gone_by(pid, leaders[which], deadline, clock),
+        };
+        let list = if is_dead {
             &mut swept[which].killed
         } else {
             &mut swept[which].survivors
@@ -67,39 +82,82 @@ pub(super) fn sweep(leaders: &[i32], clock: &Clock) -> Vec<Swept> {
     swept
 }
 
-fn find_member(
-    pid: i32,
-    by_leader: &BTreeMap<i32, usize>,
-    found: &mut BTreeMap<i32, (usize, OwnedFd)>,
-) {
+/// Members by id: whose, and what pins the id.
+type Found = BTreeMap<i32, (usize, Option<OwnedFd>)>;
+
+fn find_member(pid: i32, by_leader: &BTreeMap<i32, usize>, found: &mut Found) {
     if by_leader.contains_key(&pid) || found.contains_key(&pid) {
         return;
     }
     let Some(which) = session(pid).and_then(|session| by_leader.get(&session)) else {
         return;
     };
-    let Some(pidfd) = Pid::from_raw(pid)
-        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok())
-    else {
+    let Some(id) = Pid::from_raw(pid) else {
         return;
+    };
+    let pidfd = match rustix::process::pidfd_open(id, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return,
+        Err(_) => {
+            // Not pinned, so at once: in the moment since it was found the ids cannot have gone round.
+            rustix::process::kill_process(id, Number::KILL).ok();
+            found.insert(pid, (*which, None));
+            return;
+        }
     };
     // Asked again, since the id may have been used anew before it was pinned; and a zombie has outlived nothing.
     let same = session(pid).and_then(|session| by_leader.get(&session)) == Some(which);
     if same && !is_dead(&pidfd, Duration::ZERO) {
-        found.insert(pid, (*which, pidfd));
+        found.insert(pid, (*which, Some(pidfd)));
     }
 }
 
-/// Every process that can be seen; none without `/proc`.
-fn processes() -> impl Iterator<Item = i32> {
-    std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+/// Every process that can be seen; none without `/proc`, which is kept open for when no descriptor is left.
+#[derive(Debug)]
+pub(super) struct Everyone {
+    proc: Mutex<Option<OwnedFd>>,
 }
 
-fn is_dead_by(pidfd: &OwnedFd, deadline: Moment, clock: &Clock) -> bool {
-    is_dead(pidfd, deadline.since(clock.now()))
+impl Everyone {
+    pub(super) fn new() -> Self {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let proc = rustix::fs::open("/proc", flags, Mode::empty()).ok();
+        Self {
+            proc: Mutex::new(proc),
+        }
+    }
+
+    fn each(&self, mut see: impl FnMut(i32)) {
+        // Held throughout, since all who read share one position; it is one thread at a time but for want of threads.
+        let proc = lock(&self.proc);
+        let Some(proc) = proc.as_ref() else {
+            return;
+        };
+        if rustix::fs::seek(proc, SeekFrom::Start(0)).is_err() {
+            return;
+        }
+        let mut buffer = Vec::with_capacity(DIRECTORY_BYTES);
+        let mut entries = RawDir::new(proc, buffer.spare_capacity_mut());
+        while let Some(Ok(entry)) = entries.next() {
+            let pid = entry.file_name().to_str().ok().map(str::parse);
+            if let Some(Ok(pid)) = pid {
+                see(pid);
+            }
+        }
+    }
+}
+
+/// Without anything that pins it, a zombie cannot be told from one that lives.
+fn is_gone_by(pid: i32, leader: i32, deadline: Moment, clock: &Clock) -> bool {
+    loop {
+        if session(pid) != Some(leader) {
+            return true;
+        }
+        if clock.now() >= deadline {
+            return false;
+        }
+        std::thread::park_timeout(LOOK_PAUSE);
+    }
 }
 
 fn is_dead(pidfd: &OwnedFd, within: Duration) -> bool {

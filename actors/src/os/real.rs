@@ -67,7 +67,7 @@ impl RealOs {
             table: Table::new(options.slots),
             pool: Pool::new(options.child_nofile).map_err(failed("prepare to start processes"))?,
             watch: Watch::new().map_err(failed("prepare to watch processes"))?,
-            sweeper: Sweeper::default(),
+            sweeper: Sweeper::new(),
             closing: AtomicBool::new(false),
         });
         // From here on dropping it ends what was started.
@@ -141,7 +141,10 @@ impl Process for RealProcess {
         };
         state.asked = true;
         if slot.pid.load(Ordering::Acquire) <= 0 {
-            state.pending = Some(signal);
+            // What has not begun is not stopped, and another signal that waits must not be lost for this one.
+            if signal != Signal::CONT {
+                state.pending = Some(signal);
+            }
             return Ok(());
         }
         slot.signal(signal).map_err(|source| SignalError {

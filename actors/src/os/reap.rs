@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::os::contain;
+use crate::os::contain::{self, Everyone};
 use crate::os::kernel::{self, Observed, Zombie};
 use crate::os::real::{Shared, contained};
 use crate::os::table::{Gone, Handle, lock};
@@ -77,8 +77,8 @@ impl Settling {
 }
 
 /// The thread that sweeps, and what waits for it.
-#[derive(Default)]
 pub(super) struct Sweeper {
+    everyone: Everyone,
     state: Mutex<SweeperState>,
     wake: Condvar,
 }
@@ -92,6 +92,14 @@ struct SweeperState {
 }
 
 impl Sweeper {
+    pub(super) fn new() -> Self {
+        Self {
+            everyone: Everyone::new(),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
     pub(super) fn close(&self) {
         lock(&self.state).closing = true;
         self.wake.notify_all();
@@ -147,7 +155,7 @@ impl Shared {
 
     fn sweep_now(&self, waiting: Vec<Settling>) {
         let leaders: Vec<i32> = waiting.iter().map(|settling| settling.pid).collect();
-        let swept = contain::sweep(&leaders, &self.clock);
+        let swept = contain::sweep(&leaders, &self.sweeper.everyone, &self.clock);
         for (settling, swept) in waiting.into_iter().zip(swept) {
             settling.conclude(self, swept.killed, swept.survivors);
         }

@@ -49,7 +49,7 @@ pub(super) struct Pool {
     base: usize,
     dev_null: OwnedFd,
     can_share: bool,
-    nofile: Option<libc::rlimit64>,
+    child_nofile: Option<u64>,
 }
 
 struct PoolState {
@@ -102,15 +102,6 @@ impl Pool {
         let spare = (0..base)
             .map(|_| Berth::new(&dev_null))
             .collect::<io::Result<_>>()?;
-        let nofile = child_nofile.map(|soft| {
-            let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-                .maximum
-                .unwrap_or(libc::RLIM64_INFINITY);
-            libc::rlimit64 {
-                rlim_cur: soft.min(hard),
-                rlim_max: hard,
-            }
-        });
         Ok(Self {
             state: Mutex::new(PoolState {
                 queue: VecDeque::new(),
@@ -125,7 +116,7 @@ impl Pool {
             base,
             dev_null,
             can_share: kernel::has_close_range(),
-            nofile,
+            child_nofile,
         })
     }
 
@@ -349,7 +340,7 @@ fn begin(
         stdio: pipes.stdio,
         files: files(&shared.pool, &pipes.stdio),
         ignored,
-        nofile: shared.pool.nofile,
+        nofile: shared.pool.child_nofile.map(limit_on_files),
         cgroup: None,
     });
     if !shared.set_cloning(handle) {
@@ -375,6 +366,17 @@ fn begin(
         return Err(explain(&command, &path, directory.as_ref(), stage, source));
     }
     shared.adopt(handle, readers, &output)
+}
+
+/// The soft limit, within the hard one of now: the child may not raise that.
+fn limit_on_files(soft: u64) -> libc::rlimit64 {
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .maximum
+        .unwrap_or(libc::RLIM64_INFINITY);
+    libc::rlimit64 {
+        rlim_cur: soft.min(hard),
+        rlim_max: hard,
+    }
 }
 
 fn files(pool: &Pool, stdio: &[RawFd; 3]) -> Files {
