@@ -17,7 +17,7 @@ use kimi_actors::policy::exit::{Exit, StartFailure};
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{BaseEnv, CommandSpec};
 use support::{
-    Begun, Footprint, Lines, assert_alive, assert_same, begin, eventually, real_os, shell,
+    Begun, Footprint, Lines, assert_alive, assert_same, bash, begin, eventually, real_os, shell,
     state_of, wait_until_dead, wait_until_gone,
 };
 
@@ -166,7 +166,7 @@ fn a_grandchild_in_a_group_of_its_own_does_not_outlive_the_stop() {
     let _alone = alone();
     let os = real_os(4);
     let lines = Arc::new(Lines::default());
-    let run = shell(
+    let run = bash(
         &*os,
         "set -m; (trap '' TERM; echo sub $(exec sh -c 'echo $PPID'); while :; do sleep 1; done) & echo pid $!; wait",
         Output::Lines(Arc::clone(&lines) as _),
@@ -198,7 +198,7 @@ fn a_grandchild_of_a_run_that_ended_unasked_is_swept_right_after() {
     let _alone = alone();
     let os = real_os(4);
     let lines = Arc::new(Lines::default());
-    let run = shell(
+    let run = bash(
         &*os,
         "set -m; sleep 1000 & echo pid $!; exit 3",
         Output::Lines(Arc::clone(&lines) as _),

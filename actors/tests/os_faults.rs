@@ -31,8 +31,8 @@ use kimi_actors::policy::spec::{ChildName, CommandSpec, RunId};
 use kimi_actors::testing::FakeOs;
 use kimi_actors::{Runtime, ShutdownTimeout, SignalOptions, StartError};
 use support::{
-    Begun, Footprint, Lines, Told, assert_alive, assert_same, begin, eventually, real_os, shell,
-    state_of, wait_until_dead, wait_until_gone,
+    Begun, Footprint, Lines, Told, assert_alive, assert_same, bash, begin, eventually, real_os,
+    shell, state_of, wait_until_dead, wait_until_gone,
 };
 
 const ROLE: &str = "KIMI_TEST_ROLE";
@@ -343,7 +343,7 @@ fn reaps_everything() {
 fn without_descriptors() {
     let os = real_os(8);
     let lines = Arc::new(Lines::default());
-    let run = shell(
+    let run = bash(
         &*os,
         "set -m; sleep 1000 & echo pid $!; exec sleep 1000",
         Output::Lines(Arc::clone(&lines) as _),
@@ -594,7 +594,7 @@ fn one_that_forks_again_while_its_leader_ends_does_not_escape() {
         let runs: Vec<Begun> = (0..4)
             .map(|_| {
                 let line = "set -m; { { sleep 1000 & } & } & exit 0";
-                shell(&*os, line, Output::Discard)
+                bash(&*os, line, Output::Discard)
             })
             .collect();
         for run in runs {

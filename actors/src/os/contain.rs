@@ -24,6 +24,9 @@ use crate::policy::time::Moment;
 const DYING: Duration = Duration::from_millis(200);
 /// How often a session is looked through again because something new was found in it.
 const ROUNDS: usize = 16;
+/// So many rounds in a row must find nothing new. In one alone a member may have forked after the directory was read, and
+/// ended before it was looked at.
+const QUIET_ROUNDS: usize = 2;
 /// How many ids are tried one by one before reading all of `/proc` is cheaper.
 const NEAR: i32 = 64;
 
@@ -50,6 +53,7 @@ pub(super) fn sweep(leaders: &[i32], everyone: &Everyone, clock: &Clock) -> Vec<
         .map(|(which, leader)| (*leader, which))
         .collect();
     let mut found: Found = BTreeMap::new();
+    let mut quiet = 0;
     for _ in 0..ROUNDS {
         let before = found.len();
         everyone.each(|pid| find_member(pid, &by_leader, &mut found));
@@ -62,7 +66,8 @@ pub(super) fn sweep(leaders: &[i32], everyone: &Everyone, clock: &Clock) -> Vec<
                 rustix::process::pidfd_send_signal(pidfd, Number::KILL).ok();
             }
         }
-        if found.len() == before {
+        quiet = if found.len() == before { quiet + 1 } else { 0 };
+        if quiet == QUIET_ROUNDS {
             break;
         }
     }

@@ -176,6 +176,11 @@ pub fn shell(os: &dyn Os, line: &str, output: Output) -> Begun {
     begin(os, CommandSpec::shell(line), output)
 }
 
+/// Runs a line in a shell that keeps its word about `set -m` without a terminal, as dash does not.
+pub fn bash(os: &dyn Os, line: &str, output: Output) -> Begun {
+    begin(os, CommandSpec::new("/bin/bash", ["-c", line]), output)
+}
+
 /// Waits until no process of the run is left.
 pub fn wait_until_gone(os: &dyn Os, run: RunId) {
     let gone = Arc::new(Mutex::new(false));
