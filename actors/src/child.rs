@@ -96,8 +96,8 @@ impl Child {
     /// Its first start waits until this holds of that child or supervisor.
     pub fn depends_on(mut self, on: &str, condition: Condition) -> Result<Self, InvalidName> {
         self.rules.depends_on.push(Dependency {
-            on: ChildName::new(on)?,
             condition,
+            ..Dependency::on(ChildName::new(on)?)
         });
         Ok(self)
     }

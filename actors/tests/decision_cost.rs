@@ -17,8 +17,8 @@ use kimi_actors::policy::backoff::Backoff;
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::spec::{
-    ChildName, ChildRules, Condition, Dependency, Governor, NodeId, NodeRules, RunId,
-    SupervisorRules, TreeRules,
+    ChildName, ChildRules, Dependency, Governor, NodeId, NodeRules, RunId, SupervisorRules,
+    TreeRules,
 };
 use kimi_actors::policy::time::Moment;
 use kimi_actors::policy::tree::{Effect, Event, Input, Reach, Timer, Tree};
@@ -164,10 +164,9 @@ fn rules(shape: Shape, size: usize) -> TreeRules {
             ..Governor::NONE
         };
         if let (Shape::Star, 1..) = (shape, index) {
-            rules.depends_on.push(Dependency {
-                on: ChildName::new("c0").unwrap(),
-                condition: Condition::Ready,
-            });
+            rules
+                .depends_on
+                .push(Dependency::on(ChildName::new("c0").unwrap()));
         }
         NodeRules::Child(rules)
     };

@@ -331,8 +331,8 @@ impl NodeSketch {
             .iter()
             .filter(|_| !before.is_empty())
             .map(|(on, condition)| Dependency {
-                on: on.get(before).clone(),
                 condition: *condition,
+                ..Dependency::on(on.get(before).clone())
             })
             .collect();
         ChildRules {
@@ -1182,7 +1182,9 @@ impl World {
                     *state = Request::Cancelled;
                 }
             }
-            Event::Delete { .. }
+            Event::Unready { .. }
+            | Event::Unhealthy { .. }
+            | Event::Delete { .. }
             | Event::SupervisorLost { .. }
             | Event::Due { .. }
             | Event::ShutdownRequested { .. } => {}

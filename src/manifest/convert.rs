@@ -203,8 +203,8 @@ impl Conversion<'_> {
         let dependencies = service.depends_on.iter().filter_map(|(on, condition)| {
             let on = ChildName::new(on.value).ok()?;
             Some(Dependency {
-                on,
                 condition: *condition,
+                ..Dependency::on(on)
             })
         });
         ChildRules {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod exit;
 pub mod intensity;
 pub mod order;
+pub mod probe;
 pub mod restart;
 pub mod run;
 pub mod signal;

@@ -371,13 +371,7 @@ mod tests {
     }
 
     fn child(text: &str, on: &[&str]) -> NodeRules {
-        let depends_on = on
-            .iter()
-            .map(|on| Dependency {
-                on: name(on),
-                condition: Condition::Ready,
-            })
-            .collect();
+        let depends_on = on.iter().map(|on| Dependency::on(name(on))).collect();
         NodeRules::Child(ChildRules {
             depends_on,
             ..ChildRules::service(name(text))

@@ -278,6 +278,44 @@ pub struct Dependency {
     pub on: ChildName,
     /// What must be true of it.
     pub condition: Condition,
+    /// What its restart means for the dependent.
+    #[serde(default)]
+    pub on_restart: OnRestart,
+    /// What its loss means for the dependent.
+    #[serde(default)]
+    pub on_lost: OnLost,
+}
+
+impl Dependency {
+    /// Waits for another to be ready, and lives on whatever becomes of it.
+    pub fn on(on: ChildName) -> Self {
+        Self {
+            on,
+            condition: Condition::default(),
+            on_restart: OnRestart::default(),
+            on_lost: OnLost::default(),
+        }
+    }
+}
+
+/// What becomes of a dependent whose dependency restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OnRestart {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// It is stopped, and starts again when the dependency meets the condition again.
+    Restart,
+}
+
+/// What becomes of a dependent whose dependency is lost: it stays down, or is no longer ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OnLost {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// It is stopped, and starts again when the dependency meets the condition again.
+    Stop,
 }
 
 /// What must be true of a dependency.
@@ -311,6 +349,9 @@ pub struct ChildRules {
     pub stop: StopSpec,
     /// How it comes to be ready.
     pub readiness: Readiness,
+    /// How long a run whose readiness is reported may take to become ready; none: as long as it takes.
+    #[serde(default)]
+    pub start_timeout: Option<Duration>,
     /// What its first start, and a start together with its group, waits for.
     pub depends_on: Vec<Dependency>,
     /// Whether its end can end its supervisor, see [`AutoShutdown`].
@@ -328,6 +369,7 @@ impl ChildRules {
             success: SuccessCodes::default(),
             stop: StopSpec::default(),
             readiness: Readiness::Running,
+            start_timeout: None,
             depends_on: Vec::new(),
             significant: false,
         }

@@ -119,6 +119,20 @@ pub enum Event {
         /// The run.
         run: RunId,
     },
+    /// A run whose readiness is reported is no longer ready.
+    Unready {
+        /// The child.
+        child: NodeId,
+        /// The run.
+        run: RunId,
+    },
+    /// A run does not live any more, says its liveness probe: it is to be ended, which counts as its own failure.
+    Unhealthy {
+        /// The child.
+        child: NodeId,
+        /// The run.
+        run: RunId,
+    },
     /// A run ended, or never began ([`Exit::NotStarted`]).
     Exited {
         /// The child.
@@ -390,6 +404,7 @@ impl Tree {
             } => self.request_shutdown(*mode, *reason, *budget),
             Event::Started { child, run, pid } => self.started(*child, *run, *pid),
             Event::Ready { child, run } => self.ready(*child, *run),
+            Event::Unready { .. } | Event::Unhealthy { .. } => {}
             Event::Exited { child, run, exit } => self.exited(*child, *run, *exit),
             Event::SupervisorLost { supervisor, run } => self.supervisor_lost(*supervisor, *run),
             Event::Due { timer } => self.due(*timer),
