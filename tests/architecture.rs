@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each part of `actors/src`, and the parts that it may name besides itself.
-const MAY_NAME: [(&str, &[&str]); 10] = [
+const MAY_NAME: [(&str, &[&str]); 11] = [
     ("policy", &[]),
     ("os", &["policy"]),
     ("exit", &[]),
@@ -23,10 +23,11 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
             "policy", "os", "work", "exec", "exit", "testing", "tree", "child",
         ],
     ),
+    ("session", &["policy", "os", "exec", "runtime"]),
     (
         "lib",
         &[
-            "policy", "os", "exec", "exit", "testing", "tree", "child", "runtime",
+            "policy", "os", "exec", "exit", "testing", "tree", "child", "runtime", "session",
         ],
     ),
 ];

@@ -42,6 +42,7 @@ pub mod exit;
 pub mod os;
 pub mod policy;
 pub mod runtime;
+pub mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tree;
