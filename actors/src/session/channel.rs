@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 
@@ -88,6 +89,8 @@ pub(super) enum Said {
     Status(u8),
     /// Nothing any more: the shell is gone.
     Nothing,
+    /// Nothing, since the shell was gone before it read anything.
+    NotHeard,
 }
 
 impl Status {
@@ -184,15 +187,15 @@ impl Stream {
             (None, Some(ours)) => ours.as_fd(),
             (None, None) => return Ok(Left::Nothing),
         };
-        let mut buffer = [0; SMALL_CHUNK_BYTES];
+        let mut buffer = [MaybeUninit::uninit(); SMALL_CHUNK_BYTES];
         // A background job may write faster than we read; the command's own bytes are among those that the pipe holds now.
         let mut budget = MOST_IN_A_PIPE;
         loop {
-            match rustix::io::read(ours, &mut buffer) {
-                Ok(0) => return Ok(Left::Nothing),
-                Ok(length) => {
-                    self.kept.feed(&buffer[..length]);
-                    budget = budget.saturating_sub(length);
+            match rustix::io::read(ours, &mut buffer).map(|(read, _)| &*read) {
+                Ok([]) => return Ok(Left::Nothing),
+                Ok(read) => {
+                    self.kept.feed(read);
+                    budget = budget.saturating_sub(read.len());
                     if budget == 0 {
                         return Ok(Left::Writers);
                     }

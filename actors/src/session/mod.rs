@@ -24,7 +24,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::exec::{Exec, ExecError, ExecOutcome};
 use crate::os::Kept;
@@ -222,18 +222,31 @@ impl Session {
             return Err(SessionError::Nul);
         }
         let began = Instant::now();
-        let streams = (Stream::new(line.max_output)?, Stream::new(line.max_output)?);
-        let shell = self.shell().await?;
-        shell.is_busy = true;
-        let script = evaluate(&line.text, &streams.0, &streams.1);
-        let outcome = shell
-            .converse(&script, streams, line.timeout, began)
-            .await?;
-        shell.is_busy = false;
-        if outcome.end.lost_state() {
+        let mut exchange = Exchange {
+            stdout: Stream::new(line.max_output)?,
+            stderr: Stream::new(line.max_output)?,
+            deadline: line.timeout.and_then(|timeout| began.checked_add(timeout)),
+        };
+        let script = exchange.script(&line.text);
+        let mut said = self.shell().await?.converse(&script, &mut exchange).await?;
+        if said == Answer::NotHeard {
+            // The shell had died before: this line has not begun.
+            self.shell = None;
+            said = self.shell().await?.converse(&script, &mut exchange).await?;
+        }
+        let end = match said {
+            Answer::Ended(end) => end,
+            Answer::NotHeard => LineEnd::ShellEnded(Exit::Lost),
+        };
+        if end.lost_state() {
             self.shell = None;
         }
-        Ok(outcome)
+        Ok(LineOutcome {
+            end,
+            stdout: exchange.stdout.finish()?,
+            stderr: exchange.stderr.finish()?,
+            took: began.elapsed(),
+        })
     }
 
     fn is_usable(&self) -> bool {
@@ -243,7 +256,7 @@ impl Session {
 
     /// The shell: the one that is there, or a new one.
     async fn shell(&mut self) -> Result<&mut Live, SessionError> {
-        if !self.is_usable() {
+        if self.shell.as_ref().is_none_or(|live| live.is_busy) {
             self.shell = None;
             self.shell = Some(Live::start(&self.handle, &self.spec).await?);
         }
@@ -272,87 +285,103 @@ impl Live {
         drop((theirs_script, theirs_status));
         match said {
             Said::Status(_) => Ok(live),
-            Said::Nothing => Err(not_started(live.ticket.ended().await)),
+            Said::Nothing | Said::NotHeard => Err(not_started(live.ticket.ended().await)),
         }
     }
 
     async fn converse(
         &mut self,
         script: &[u8],
-        mut streams: (Stream, Stream),
-        timeout: Option<Duration>,
-        began: Instant,
-    ) -> Result<LineOutcome, SessionError> {
-        let said = match timeout.and_then(|timeout| began.checked_add(timeout)) {
-            Some(deadline) => timeout_at(deadline, self.say(script, &mut streams))
-                .await
-                .ok(),
-            None => Some(self.say(script, &mut streams).await),
-        };
-        let end = match said.transpose()? {
+        exchange: &mut Exchange,
+    ) -> Result<Answer, SessionError> {
+        self.is_busy = true;
+        let end = match self.say(script, exchange).await? {
             Some(Said::Status(status)) => LineEnd::Status(status),
-            Some(Said::Nothing) => LineEnd::ShellEnded(self.end(&mut streams).await?),
+            Some(Said::NotHeard) => return Ok(Answer::NotHeard),
+            Some(Said::Nothing) => LineEnd::ShellEnded(self.end(exchange).await?),
             None => {
                 self.ticket.cancel();
-                self.end(&mut streams).await?;
+                self.end(exchange).await?;
                 LineEnd::TimedOut
             }
         };
-        Ok(LineOutcome {
-            end,
-            stdout: streams.0.finish()?,
-            stderr: streams.1.finish()?,
-            took: began.elapsed(),
-        })
+        self.is_busy = false;
+        Ok(Answer::Ended(end))
     }
 
-    /// Gives the script to the shell and waits for its answer, reading what the command writes meanwhile.
-    async fn say(&mut self, script: &[u8], streams: &mut (Stream, Stream)) -> io::Result<Said> {
+    /// Gives the script to the shell and waits for its answer; none within the time.
+    async fn say(&mut self, script: &[u8], exchange: &mut Exchange) -> io::Result<Option<Said>> {
         let answer = async {
             match self.script.write(script).await {
                 Ok(()) => self.status.read().await,
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Said::Nothing),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Said::NotHeard),
                 Err(error) => Err(error),
             }
         };
         tokio::pin!(answer);
-        tokio::select! {
-            biased;
-            said = &mut answer => return said,
-            () = sleep(PATIENCE) => {}
+        let soon = Instant::now() + PATIENCE;
+        let soon = exchange
+            .deadline
+            .map_or(soon, |deadline| deadline.min(soon));
+        if let Ok(said) = timeout_at(soon, &mut answer).await {
+            return said.map(Some);
         }
-        tokio::select! {
-            biased;
-            said = &mut answer => said,
-            never = streams.0.pump() => match never? {},
-            never = streams.1.pump() => match never? {},
+        let deadline = exchange.deadline;
+        let pumped = async {
+            tokio::select! {
+                biased;
+                said = &mut answer => said,
+                never = exchange.stdout.pump() => match never? {},
+                never = exchange.stderr.pump() => match never? {},
+            }
+        };
+        match deadline {
+            Some(deadline) => timeout_at(deadline, pumped).await.ok().transpose(),
+            None => pumped.await.map(Some),
         }
     }
 
     /// Waits for the end of the shell and of all that it started.
-    async fn end(&mut self, streams: &mut (Stream, Stream)) -> io::Result<Exit> {
+    async fn end(&mut self, exchange: &mut Exchange) -> io::Result<Exit> {
         tokio::select! {
             biased;
             ended = self.ticket.ended() => Ok(ended.map_or(Exit::Lost, |outcome| outcome.exit)),
-            never = streams.0.pump() => match never? {},
-            never = streams.1.pump() => match never? {},
+            never = exchange.stdout.pump() => match never? {},
+            never = exchange.stderr.pump() => match never? {},
         }
     }
 }
 
-/// What makes the shell run a line, its output to these pipes, and say how it ended.
-///
-/// `command` keeps a syntax error from ending the shell, as it does in a special builtin (POSIX, 2.8.1), and finds the
-/// builtin `echo` whatever function has that name; the backslash keeps aliases away, and the quotes an odd `IFS`. The line's processes have no
-/// descriptor 3.
-fn evaluate(line: &str, stdout: &Stream, stderr: &Stream) -> Vec<u8> {
-    let ours = std::process::id();
-    let quoted = line.replace('\'', r"'\''");
-    let (stdout, stderr) = (stdout.number(), stderr.number());
-    format!(
-        "\\command eval '{quoted}' </dev/null >/proc/{ours}/fd/{stdout} 2>/proc/{ours}/fd/{stderr} 3>&-;\\command echo \"$?\" >&3\n"
-    )
-    .into_bytes()
+/// One command on its way.
+struct Exchange {
+    stdout: Stream,
+    stderr: Stream,
+    deadline: Option<Instant>,
+}
+
+/// What came of giving a command to a shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Ended(LineEnd),
+    /// Nothing of it was read: the shell was gone.
+    NotHeard,
+}
+
+impl Exchange {
+    /// What makes the shell run a line, its output to these pipes, and say how it ended.
+    ///
+    /// `command` keeps a syntax error from ending the shell, as it does in a special builtin (POSIX, 2.8.1), and finds the
+    /// builtin `echo` whatever function has that name; the backslash keeps aliases away, and the quotes an odd `IFS`. The
+    /// line's processes have no descriptor 3.
+    fn script(&self, line: &str) -> Vec<u8> {
+        let ours = std::process::id();
+        let quoted = line.replace('\'', r"'\''");
+        let (stdout, stderr) = (self.stdout.number(), self.stderr.number());
+        format!(
+            "\\command eval '{quoted}' </dev/null >/proc/{ours}/fd/{stdout} 2>/proc/{ours}/fd/{stderr} 3>&-;\\command echo \"$?\" >&3\n"
+        )
+        .into_bytes()
+    }
 }
 
 fn not_started(ended: Result<ExecOutcome, ExecError>) -> SessionError {
