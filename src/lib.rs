@@ -4,6 +4,7 @@ pub mod cli;
 pub mod document;
 pub mod exit_code;
 pub mod manifest;
+pub mod performance;
 pub mod quantity;
 pub mod settings;
 pub mod words;
