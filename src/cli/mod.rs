@@ -1,5 +1,6 @@
 //! The command line: what can be typed, one file a verb.
 
+pub mod bench;
 pub mod config;
 pub mod help;
 pub mod out;
@@ -19,7 +20,8 @@ use crate::cli::out::{Color, ColorChoice, ColorEnvironment};
 use crate::exit_code;
 use crate::manifest::discover::discover;
 use crate::manifest::{DiscoverError, Location, Manifest, ManifestError};
-use crate::settings::{Inputs, SettingsError};
+use crate::performance::MeasureError;
+use crate::settings::{Effective, Inputs, Settings, SettingsError};
 
 /// Starts, watches and stops processes as a supervision tree.
 #[derive(Debug, Parser)]
@@ -60,6 +62,8 @@ enum Verb {
     Start(start::StartArgs),
     /// Print the effective settings
     Config(config::ConfigArgs),
+    /// Measure what this machine reaches, against the thresholds of the settings
+    Bench(bench::BenchArgs),
     /// Print this help, that of a verb, or the exit codes
     Help(help::HelpArgs),
     /// Print the version
@@ -106,6 +110,9 @@ pub enum Error {
         /// What was asked for.
         subject: String,
     },
+    /// Nothing could be measured.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
     /// The foreground supervisor did not start.
     #[error(transparent)]
     Foreground(#[from] start::ForegroundError),
@@ -117,9 +124,11 @@ impl Error {
         match self {
             Self::Manifest(_) | Self::Settings(_) => exit_code::INVALID_CONFIGURATION,
             Self::NoSuchHelp { .. } => exit_code::USAGE,
-            Self::NoDirectory(_) | Self::Output(_) | Self::Toml(_) | Self::Json(_) => {
-                exit_code::FAILED
-            }
+            Self::NoDirectory(_)
+            | Self::Output(_)
+            | Self::Toml(_)
+            | Self::Json(_)
+            | Self::Measure(_) => exit_code::FAILED,
             Self::Foreground(error) => error.exit_code(),
         }
     }
@@ -145,6 +154,14 @@ impl Context {
     pub fn manifest(&self) -> Result<Manifest, Error> {
         let location = self.manifest_location()?.unwrap_or(Location::Embedded);
         Ok(Manifest::load(location, &self.inputs)?)
+    }
+
+    /// The settings: of the manifest that was named or is the nearest, or without one.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        match self.manifest_location()? {
+            Some(location) => Ok(Manifest::load(location, &self.inputs)?.settings),
+            None => Ok(Effective::load(&self.inputs)?.settings),
+        }
     }
 
     /// Whether to use colours on a stream.
@@ -184,6 +201,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
     let after_verb = match &cli.verb {
         Verb::Start(args) => args.file.file.clone(),
         Verb::Config(args) => args.file.file.clone(),
+        Verb::Bench(args) => args.file.file.clone(),
         Verb::Help(_) | Verb::Version(_) => None,
     };
     let context = Context {
@@ -195,6 +213,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
     match cli.verb {
         Verb::Start(args) => start::run(&args, &context),
         Verb::Config(args) => config::run(&args, &context),
+        Verb::Bench(args) => bench::run(&args, &context),
         Verb::Help(args) => help::run(&args),
         Verb::Version(args) => version::run(&args),
     }

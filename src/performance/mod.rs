@@ -1,9 +1,13 @@
 //! Whether measured performance is good enough: pure comparison with the thresholds of the settings.
 
+mod measure;
+
 use std::fmt;
 
 use crate::quantity::size_text;
 use crate::settings::Thresholds;
+
+pub use measure::{Figure, MeasureError, Measured, Spread, Value, measure};
 
 /// What was measured; what was not is not judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
