@@ -2,6 +2,7 @@
 
 mod builder;
 mod guardian;
+mod ticket;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,12 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ractor::ActorRef;
-use tokio::sync::{broadcast, oneshot, watch};
-use tracing::{debug, error, warn};
+use tokio::sync::{broadcast, watch};
+use tracing::{error, warn};
 
 pub use builder::{ForceExitPolicy, RuntimeBuilder, ShutdownTimeout, SignalOptions, StartError};
+pub use ticket::ExecTicket;
 
-use crate::exec::{Exec, ExecError, ExecOutcome, PendingExec};
+use crate::exec::{Exec, ExecError, ExecOutcome};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{ShutdownReason, TreeEvent};
 use crate::policy::spec::{ChildName, NodeId};
@@ -88,21 +90,6 @@ struct Inner {
     budget: Option<Duration>,
     /// Numbers one-shot commands.
     requests: AtomicU64,
-}
-
-/// A one-shot command that somebody waits for. Dropped without an answer, it cancels the command.
-struct Wish<'a> {
-    root: &'a ActorRef<RootMsg>,
-    request: RequestId,
-    is_answered: bool,
-}
-
-impl Drop for Wish<'_> {
-    fn drop(&mut self) {
-        if !self.is_answered && self.root.cast(RootMsg::CancelExec(self.request)).is_err() {
-            debug!("a command was cancelled after the end of the runtime");
-        }
-    }
 }
 
 impl fmt::Debug for RuntimeHandle {
@@ -213,25 +200,13 @@ impl RuntimeHandle {
 
     /// Runs a command once, as a child of the root, within the limits. Dropping the future stops the command.
     pub async fn exec(&self, exec: Exec) -> Result<ExecOutcome, ExecError> {
-        let (reply, outcome) = oneshot::channel();
-        let exec = Box::new(PendingExec::new(exec));
+        self.begin_exec(exec).ended().await
+    }
+
+    /// Asks for a command to be run once, and returns at once.
+    pub fn begin_exec(&self, exec: Exec) -> ExecTicket {
         let request = RequestId(self.0.requests.fetch_add(1, Ordering::Relaxed));
-        self.0
-            .root
-            .cast(RootMsg::Exec {
-                request,
-                exec,
-                reply,
-            })
-            .map_err(|_| ExecError::Ended)?;
-        let mut wish = Wish {
-            root: &self.0.root,
-            request,
-            is_answered: false,
-        };
-        let answer = outcome.await;
-        wish.is_answered = true;
-        answer.unwrap_or(Err(ExecError::Ended))
+        ExecTicket::new(self.0.root.clone(), request, exec)
     }
 
     /// Registers a handler that runs after everything is down, in the order of registration, within the deadline. A forced
