@@ -48,7 +48,7 @@ mod tree;
 mod work;
 
 pub use child::{Child, Supervisor};
-pub use exec::{Exec, ExecError, ExecOutcome};
+pub use exec::{Exec, ExecError, ExecOutcome, ExecOutput, How, TimedOut};
 pub use runtime::{
     ExecTicket, ForceExitPolicy, OperationError, Runtime, RuntimeBuilder, RuntimeHandle,
     ShutdownReport, ShutdownTimeout, SignalOptions, StartError,

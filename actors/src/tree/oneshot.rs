@@ -6,7 +6,8 @@ use std::collections::hash_map::Entry;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::exec::{ExecError, ExecOutcome, PendingExec, Timing};
+use crate::exec::{Answering, ExecError, ExecOutcome, PendingExec, Started, Stopped, Timing};
+use crate::os::clock;
 use crate::os::{End, SpawnError};
 use crate::policy::admission::{Rejection, RequestId};
 use crate::policy::spec::{NodeId, RunId, StopSpec};
@@ -32,6 +33,7 @@ struct Placed {
     request: RequestId,
     run: RunId,
     at: Instant,
+    started: Option<Started>,
 }
 
 impl OneShots {
@@ -50,8 +52,13 @@ impl OneShots {
 
     /// It has a place.
     pub(crate) fn admit(&mut self, request: RequestId, child: NodeId, run: RunId) {
-        let at = Instant::now();
-        self.placed.insert(child, Placed { request, run, at });
+        let placed = Placed {
+            request,
+            run,
+            at: Instant::now(),
+            started: None,
+        };
+        self.placed.insert(child, placed);
     }
 
     /// It will not run.
@@ -62,27 +69,42 @@ impl OneShots {
         }
     }
 
-    /// Nobody wants it any more. One that has a place is answered when it has ended.
+    /// It is not wanted any more. One that has a place is answered when it has ended.
     pub(crate) fn cancel(&mut self, request: RequestId) {
         let is_placed = self.placed.values().any(|placed| placed.request == request);
-        if !is_placed {
-            self.asked.remove(&request);
+        if !is_placed && let Some(asked) = self.asked.remove(&request) {
+            // Who asked may be gone.
+            drop(asked.reply.send(Err(ExecError::Cancelled)));
         }
     }
 
     /// The command that has this place, if it is a one-shot command's.
-    pub(crate) fn at(&self, child: NodeId) -> Option<&PendingExec> {
+    pub(crate) fn at(&mut self, child: NodeId) -> Option<&mut PendingExec> {
         let placed = self.placed.get(&child)?;
-        Some(&self.asked.get(&placed.request)?.exec)
+        Some(&mut self.asked.get_mut(&placed.request)?.exec)
     }
 
-    pub(crate) fn not_started(&mut self, child: NodeId, run: RunId, error: SpawnError) {
-        self.answer(child, run, |_| Err(ExecError::NotStarted(error)));
+    pub(crate) fn started(&mut self, child: NodeId, run: RunId, pid: Option<u32>) {
+        let placed = self.placed.get_mut(&child);
+        if let Some(placed) = placed.filter(|placed| placed.run == run) {
+            let at = clock::wall_time();
+            placed.started = pid.map(|pid| Started { pid, at });
+        }
     }
 
-    pub(crate) fn ended(&mut self, child: NodeId, run: RunId, end: End, timed_out: bool) {
-        self.answer(child, run, |timing| {
-            Ok(ExecOutcome::new(end, timed_out, timing))
+    pub(crate) fn not_started(
+        &mut self,
+        child: NodeId,
+        run: RunId,
+        error: SpawnError,
+        stopped: Option<Stopped>,
+    ) {
+        self.answer(child, run, |_| Err(ExecError::not_started(error, stopped)));
+    }
+
+    pub(crate) fn ended(&mut self, child: NodeId, run: RunId, end: End, stopped: Option<Stopped>) {
+        self.answer(child, run, |answering| {
+            Ok(ExecOutcome::new(end, stopped, answering))
         });
     }
 
@@ -96,7 +118,7 @@ impl OneShots {
         &mut self,
         child: NodeId,
         run: RunId,
-        answer: impl FnOnce(Timing) -> Result<ExecOutcome, ExecError>,
+        answer: impl FnOnce(Answering<'_>) -> Result<ExecOutcome, ExecError>,
     ) {
         let Entry::Occupied(found) = self.placed.entry(child) else {
             return;
@@ -108,11 +130,17 @@ impl OneShots {
         let Some(asked) = self.asked.remove(&placed.request) else {
             return;
         };
-        let timing = Timing {
-            queued: placed.at - asked.at,
-            ran: placed.at.elapsed(),
+        let answering = Answering {
+            id: placed.request,
+            exec: &asked.exec,
+            started: placed.started,
+            timing: Timing {
+                queued: placed.at - asked.at,
+                ran: placed.at.elapsed(),
+            },
         };
+        let answer = answer(answering);
         // Who asked may be gone.
-        drop(asked.reply.send(answer(timing)));
+        drop(asked.reply.send(answer));
     }
 }

@@ -11,10 +11,11 @@ use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::exec::PendingExec;
+use crate::exec::{PendingExec, Stopped};
 use crate::exit;
 use crate::os::clock::Clock;
 use crate::os::force_exit::ForceExit;
+use crate::os::stdin::Stdin;
 use crate::os::{End, Os, Output, SpawnError};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
@@ -386,25 +387,28 @@ impl RootState {
         }
     }
 
-    fn run_order(&self, child: NodeId, run: RunId) -> Option<RunOrder> {
+    fn run_order(&mut self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
-        let (work, output, stop, timeout) = if let Some(exec) = self.one_shots.at(child) {
-            (exec.work(), exec.output(), exec.stop, exec.timeout)
+        let (work, stdin, output, rules) = if let Some(exec) = self.one_shots.at(child) {
+            (exec.work(), exec.stdin(), exec.output(), exec.rules())
         } else {
             let job = self.arguments.jobs.get(&child)?;
-            (job.work.clone(), job.output.clone(), job.stop, None)
+            let rules = RunRules::from(job.stop);
+            (
+                job.work.clone(),
+                Stdin::default(),
+                job.output.clone(),
+                rules,
+            )
         };
         Some(RunOrder {
             child,
             run,
             name,
             work,
+            stdin,
             output,
-            rules: RunRules {
-                signal: stop.signal,
-                grace: stop.grace(),
-                timeout,
-            },
+            rules,
             os: Arc::clone(&self.arguments.os),
             report_to: self.child_reports.clone(),
         })
@@ -533,39 +537,48 @@ impl RootState {
     async fn reported(&mut self, myself: &ActorRef<RootMsg>, report: ChildReport) {
         let ChildReport { child, run, news } = report;
         let event = match news {
-            Reported::Started { pid } => Event::Started { child, run, pid },
-            Reported::NotStarted(error) => {
+            Reported::Started { pid } => {
+                self.one_shots.started(child, run, pid);
+                Event::Started { child, run, pid }
+            }
+            Reported::NotStarted { error, stopped } => {
                 let failure = error.kind();
-                self.not_started(child, run, error);
+                self.not_started(child, run, error, stopped);
                 Event::Exited {
                     child,
                     run,
                     exit: Exit::NotStarted(failure),
                 }
             }
-            Reported::Ended { end, timed_out } => {
+            Reported::Ended { end, stopped } => {
                 let exit = end.exit;
-                self.ended(child, run, *end, timed_out);
+                self.ended(child, run, *end, stopped);
                 Event::Exited { child, run, exit }
             }
         };
         self.feed(myself, event).await;
     }
 
-    fn not_started(&mut self, child: NodeId, run: RunId, error: SpawnError) {
+    fn not_started(
+        &mut self,
+        child: NodeId,
+        run: RunId,
+        error: SpawnError,
+        stopped: Option<Stopped>,
+    ) {
         let name = self.arguments.tree.name(child);
         warn!(child = %name, error = %Chain(&error), "child could not start");
-        self.one_shots.not_started(child, run, error);
+        self.one_shots.not_started(child, run, error, stopped);
     }
 
-    fn ended(&mut self, child: NodeId, run: RunId, end: End, timed_out: bool) {
+    fn ended(&mut self, child: NodeId, run: RunId, end: End, stopped: Option<Stopped>) {
         let name = self.arguments.tree.name(child).clone();
         if !end.survivors.is_empty() {
             error!(child = %name, pids = ?end.survivors, "processes survived the kill");
             self.survivors
                 .extend(end.survivors.iter().map(|pid| (name.clone(), *pid)));
         }
-        self.one_shots.ended(child, run, end, timed_out);
+        self.one_shots.ended(child, run, end, stopped);
     }
 
     fn status(&self) -> Vec<ChildStatus> {
