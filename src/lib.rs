@@ -2,11 +2,13 @@
 
 pub mod cli;
 pub mod document;
+pub mod exec_result;
 pub mod exit_code;
 pub mod manifest;
 pub mod performance;
 pub mod quantity;
 pub mod settings;
+pub mod wall_time;
 pub mod words;
 
 /// Tries the code in the README.

@@ -33,7 +33,7 @@ const MAY_NAME: [(&str, &[&str]); 11] = [
 ];
 
 /// Each actor's file, and the siblings that it may name; the root may name all.
-const SIBLINGS: [(&str, &[&str]); 8] = [
+const SIBLINGS: [(&str, &[&str]); 9] = [
     ("supervisor", &["child", "children"]),
     ("children", &["child"]),
     ("child", &["task"]),
@@ -41,12 +41,14 @@ const SIBLINGS: [(&str, &[&str]); 8] = [
     ("signals", &[]),
     ("timer", &[]),
     ("log", &[]),
+    ("oneshot", &[]),
     (
         "mod",
         &[
             "child",
             "children",
             "log",
+            "oneshot",
             "root",
             "signals",
             "supervisor",

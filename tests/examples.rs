@@ -174,6 +174,13 @@ fn the_bridge_runs_a_command_where_and_as_asked() {
     );
     assert_eq!(result["stderr"]["text"], "oops\n");
     assert_eq!(result["drained"], "eof");
+    let line = bridge.ask_and_wait(&json!({ "shell": "echo one | tr o O; env" }));
+    let text = line["stdout"]["text"].as_str().unwrap();
+    assert!(text.starts_with("One\n"), "{text}");
+    assert!(
+        !text.contains("CARGO"),
+        "the environment is minimal: {text}"
+    );
     assert_eq!(bridge.finish(), (Vec::new(), Some(0)));
 }
 
@@ -195,7 +202,7 @@ fn each_end_of_a_command_has_its_outcome() {
     assert_eq!(missing["outcome"], "spawn_failed");
     assert_eq!(
         missing["error"],
-        "cannot start the command: cannot find `no-such-program`"
+        "cannot start the command: cannot find `no-such-program` in the PATH"
     );
     assert_eq!(bridge.finish().1, Some(0));
 }
@@ -216,6 +223,8 @@ fn what_is_no_request_is_answered_with_an_error() {
         json!({ "command": [] }),
         json!({ "command": ["true"], "timeout": "10" }),
         json!({ "command": ["true"], "timeout": -1 }),
+        json!({ "command": ["true"], "shell": "true" }),
+        json!({}),
     ] {
         let answer = bridge.ask_and_wait(&bad);
         assert_eq!(answer["outcome"], "rejected", "{answer}");

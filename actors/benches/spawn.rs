@@ -18,6 +18,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use kimi_actors::os::bare::Bare;
 use kimi_actors::os::clock::Clock;
+use kimi_actors::os::stdin::Stdin;
 use kimi_actors::os::{Job, News, Observer, Os, Output, RealOs, RealOsOptions};
 use kimi_actors::policy::spec::{ChildName, CommandSpec, RunId};
 
@@ -79,7 +80,7 @@ struct Tell(Sender<()>);
 impl Observer for Tell {
     fn tell(&self, news: News) {
         match news {
-            News::Started { .. } => {}
+            News::Started { .. } | News::OutputLimit => {}
             News::Ended(_) | News::NotStarted(_) => self.0.send(()).unwrap(),
         }
     }
@@ -99,6 +100,7 @@ fn with_real_os(os: &RealOs, command: &Arc<CommandSpec>, output: &Output, at_onc
             run: RunId(u64::from(run)),
             child: ChildName::new("bench").unwrap(),
             command: Arc::clone(command),
+            stdin: Stdin::default(),
             output: output.clone(),
             observer: Arc::clone(&observer),
         }));
@@ -122,7 +124,10 @@ fn main() {
     let bare = Bare::new(fd).unwrap();
     let os = RealOs::new(&RealOsOptions::default()).unwrap();
     let command = Arc::new(CommandSpec::new(program, [""; 0]));
-    let capture = Output::Capture { cap_bytes: 1 << 20 };
+    let capture = Output::Capture {
+        cap_bytes: 1 << 20,
+        chunks: None,
+    };
     let clock = Clock::start();
     for descriptors in [0, 10_000] {
         let _open: Vec<_> = (0..descriptors)

@@ -49,10 +49,10 @@ mod tree;
 mod work;
 
 pub use child::{Child, Supervisor};
-pub use exec::{Exec, ExecError, ExecOutcome};
+pub use exec::{Exec, ExecError, ExecOutcome, ExecOutput, How, TimedOut};
 pub use runtime::{
-    ForceExitPolicy, OperationError, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownReport,
-    ShutdownTimeout, SignalOptions, StartError,
+    ExecTicket, ForceExitPolicy, OperationError, Runtime, RuntimeBuilder, RuntimeHandle,
+    ShutdownReport, ShutdownTimeout, SignalOptions, StartError,
 };
 pub use tree::root::STATUS_TARGET;
 pub use tree::signals::Receipt;

@@ -73,6 +73,7 @@ struct Run {
     child: ChildName,
     script: Script,
     observer: Arc<dyn Observer>,
+    asked: bool,
     gone: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -113,7 +114,9 @@ impl FakeOs {
         };
         let end = End {
             exit,
+            asked: ended.asked,
             cpu: Duration::ZERO,
+            max_rss: None,
             killed: Vec::new(),
             survivors: Vec::new(),
             captured: None,
@@ -123,7 +126,10 @@ impl FakeOs {
     }
 
     fn act(&self, run: RunId, signal: Signal) {
-        let script = self.lock().runs.get(&run).map(|run| run.script);
+        let script = self.lock().runs.get_mut(&run).map(|run| {
+            run.asked = true;
+            run.script
+        });
         let ends = match script {
             None => false,
             Some(Script::IgnoresSignals | Script::HangsInStart) => signal == Signal::KILL,
@@ -154,6 +160,7 @@ impl Os for FakeOs {
                 child: job.child.clone(),
                 script,
                 observer: Arc::clone(&observer),
+                asked: false,
                 gone: Vec::new(),
             };
             fake.runs.insert(job.run, run);

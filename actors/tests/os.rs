@@ -23,6 +23,7 @@ use support::{
 
 const CAPTURE: Output = Output::Capture {
     cap_bytes: 10 * 1024 * 1024,
+    chunks: None,
 };
 
 type Check = fn(&SpawnError) -> bool;
@@ -229,7 +230,14 @@ fn a_grandchild_that_holds_the_pipe_does_not_delay_the_result() {
 fn a_grandchild_that_never_stops_writing_is_cut_off() {
     let _alone = alone();
     let os = real_os(4);
-    let run = shell(&*os, "yes & exit 0", Output::Capture { cap_bytes: 1000 });
+    let run = shell(
+        &*os,
+        "yes & exit 0",
+        Output::Capture {
+            cap_bytes: 1000,
+            chunks: None,
+        },
+    );
     let end = run.told.end();
     let captured = end.captured.unwrap();
     assert_eq!(captured.drained, Drained::Deadline);

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kimi_actors::os::stdin::Stdin;
 use kimi_actors::os::{
     Drained, Job, Line, LineSink, News, Observer, Os, Output, Process, RealOs, RealOsOptions,
     SpawnError,
@@ -38,6 +39,7 @@ use support::{
 const ROLE: &str = "KIMI_TEST_ROLE";
 const CAPTURE: Output = Output::Capture {
     cap_bytes: 64 * 1024,
+    chunks: None,
 };
 
 /// Tests that look at the whole process run alone.
@@ -514,6 +516,7 @@ fn begin_in_order(os: &dyn Os, run: u64, line: &str) -> (Box<dyn Process>, Arc<O
         at_the_end: Mutex::default(),
     });
     let process = os.begin(Job {
+        stdin: Stdin::default(),
         run: RunId(1_000_000 + run),
         child: ChildName::new("child").unwrap(),
         command: Arc::new(CommandSpec::shell(line)),
@@ -759,6 +762,7 @@ fn all_are_killed_although_the_thread_that_watches_hangs() {
         gate: Mutex::new(gate),
     });
     let process = os.begin(Job {
+        stdin: Stdin::default(),
         run: RunId(2_000_000),
         child: ChildName::new("child").unwrap(),
         command: Arc::new(CommandSpec::new("true", [""; 0])),
@@ -868,6 +872,7 @@ fn a_panic_of_an_observer_a_sink_or_a_waiter_stops_nobody_else() {
     for program in ["/bin/echo", "/no/such"] {
         let run = RunId(3_000_000);
         let process = os.begin(Job {
+            stdin: Stdin::default(),
             run,
             child: ChildName::new("child").unwrap(),
             command: Arc::new(CommandSpec::new(program, ["hi"])),

@@ -1,6 +1,7 @@
 //! A shell bridge: a JSON request a line on stdin, many commands at once, a JSON result a line on stdout.
 //!
-//! `echo '{"command": ["echo", "hi"], "cwd": "/tmp", "timeout": "10s"}' | cargo run --example bridge`
+//! `echo '{"command": ["echo", "hi"], "cwd": "/tmp", "timeout": "10s"}' | cargo run --example bridge`; `{"shell": "…"}` runs
+//! a line of shell.
 //!
 //! It ends in order: 0 at the end of its input, 130, 143 and 129 after SIGINT, SIGTERM and SIGHUP.
 

@@ -1,6 +1,5 @@
 //! What is asked of the bridge.
 
-use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,9 +9,6 @@ use kimi_shell::quantity;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a command gets of our environment.
-const ENVIRONMENT: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
-
 /// One line of the input.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,9 +16,11 @@ pub(crate) struct Request {
     /// Given back with the result; the number of the line if absent.
     pub(crate) id: Option<Value>,
     /// A program and its arguments.
-    pub(crate) command: Vec<String>,
+    command: Option<Vec<String>>,
+    /// A line for the shell, instead.
+    shell: Option<String>,
     /// The working directory.
-    pub(crate) cwd: Option<PathBuf>,
+    cwd: Option<PathBuf>,
     /// A text such as `10s`, or a number of seconds; 30 s if absent.
     timeout: Option<Value>,
 }
@@ -30,12 +28,16 @@ pub(crate) struct Request {
 impl Request {
     /// The command, with its bounds and little of our environment.
     pub(crate) fn exec(&self) -> Result<Exec, String> {
-        let (program, args) = self.command.split_first().ok_or("`command` is empty")?;
-        let mut command = CommandSpec::new(program, args);
+        let mut command = match (&self.command, &self.shell) {
+            (Some(words), None) => {
+                let (program, args) = words.split_first().ok_or("`command` is empty")?;
+                CommandSpec::new(program, args)
+            }
+            (None, Some(line)) => CommandSpec::shell(line),
+            _ => return Err("expected either `command` or `shell`".to_owned()),
+        };
         command.cwd.clone_from(&self.cwd);
-        command.base_env = BaseEnv::Empty;
-        let inherited = |name: &&str| Some(((*name).into(), env::var_os(name)?));
-        command.env = ENVIRONMENT.iter().filter_map(inherited).collect();
+        command.base_env = BaseEnv::Minimal;
         let mut exec = Exec::new(command);
         if let Some(timeout) = &self.timeout {
             exec.timeout = Some(duration(timeout)?);

@@ -32,17 +32,22 @@ pub fn first_run() -> RunId {
     RunId(unix_time().as_millis().try_into().unwrap_or(u64::MAX >> 20) << 20)
 }
 
+/// The time of day, for people; never for measuring.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
+pub fn wall_time() -> SystemTime {
+    SystemTime::now()
+}
+
 /// A number to begin random numbers with.
 pub fn seed() -> u64 {
     u64::try_from(unix_time().as_nanos() & u128::from(u64::MAX)).unwrap_or_default()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the wall clock"
-)]
 fn unix_time() -> Duration {
-    SystemTime::now()
+    wall_time()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
 }

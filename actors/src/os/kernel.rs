@@ -31,6 +31,8 @@ pub(super) enum Zombie {
 pub(super) struct Observed {
     pub(super) exit: Exit,
     pub(super) cpu: Duration,
+    /// In bytes; no less than what its parent had when it began.
+    pub(super) max_rss: u64,
 }
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -132,7 +134,21 @@ fn wait(pidfd: RawFd, options: i32) -> io::Result<Option<Observed>> {
     Ok(Some(Observed {
         exit,
         cpu: span(usage.ru_utime) + span(usage.ru_stime),
+        max_rss: peak(&usage),
     }))
+}
+
+/// The largest resident memory that this process ever had, in bytes.
+pub(super) fn own_peak() -> u64 {
+    // SAFETY: plain data, for which all zeroes is a value.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes into the struct, which outlives the call. It cannot fail.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    peak(&usage)
+}
+
+fn peak(usage: &libc::rusage) -> u64 {
+    u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024
 }
 
 fn span(time: libc::timeval) -> Duration {
@@ -157,6 +173,14 @@ pub(super) fn watch(
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     epoll::add(epoll, fd, epoll::EventData::new_u64(data), flags)?;
     Ok(())
+}
+
+/// Changes for what it is watched.
+pub(super) fn rewatch(epoll: BorrowedFd<'_>, fd: RawFd, data: u64, flags: epoll::EventFlags) {
+    // SAFETY: the table keeps it open for the duration of the call.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    // Of what is watched already nothing is allocated, so it cannot fail.
+    epoll::modify(epoll, fd, epoll::EventData::new_u64(data), flags).ok();
 }
 
 /// Watches it no longer. Closing alone does not end that while another process holds a copy.

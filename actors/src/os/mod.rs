@@ -3,6 +3,7 @@
 //! [`Os`] is the seam. Actors know nothing beyond it; [`RealOs`] is the kernel, `testing::FakeOs` a scripted one. A later
 //! keeper process that owns the children while the runtime is replaced fits behind the same seam.
 
+pub mod chunks;
 pub mod clock;
 mod clone;
 #[cfg(feature = "testing")]
@@ -17,10 +18,12 @@ mod real;
 mod reap;
 pub mod signals;
 mod spawn;
+pub mod stdin;
 mod table;
 pub mod terminal;
 mod thread;
 mod validate;
+mod waiting;
 mod watch;
 
 use std::fmt;
@@ -29,6 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::os::stdin::Stdin;
 use crate::policy::exit::{Exit, StartFailure};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, CommandSpec, RunId};
@@ -60,6 +64,16 @@ pub trait Process: Send + Sync {
 
     /// Kills the run's processes; one that is still being spawned dies as soon as it exists.
     fn kill(&self);
+
+    /// For how long it has written nothing, if it is captured and could write.
+    fn quiet(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether one of its processes waits for something to come on stdin, as far as can be told.
+    fn waits_for_input(&self) -> bool {
+        false
+    }
 }
 
 /// One run to begin.
@@ -70,6 +84,8 @@ pub struct Job {
     pub child: ChildName,
     /// What to execute.
     pub command: Arc<CommandSpec>,
+    /// Where its stdin comes from.
+    pub stdin: Stdin,
     /// Where its output goes.
     pub output: Output,
     /// Who is told.
@@ -79,6 +95,7 @@ pub struct Job {
 /// Is told what becomes of a run. Called from the threads of this module: must not block.
 pub trait Observer: Send + Sync {
     /// `Started` or `NotStarted` comes first; after `Started` comes `Ended`. Nothing comes after `NotStarted` or `Ended`.
+    /// `OutputLimit` may come at any time before `Ended`.
     fn tell(&self, news: News);
 }
 
@@ -92,6 +109,8 @@ pub enum News {
     },
     /// It never ran; no process is left of the attempt.
     NotStarted(SpawnError),
+    /// It has written more than is kept. Told once, of whichever stream it is.
+    OutputLimit,
     /// It ended.
     Ended(Box<End>),
 }
@@ -101,8 +120,13 @@ pub enum News {
 pub struct End {
     /// How its leader ended.
     pub exit: Exit,
+    /// Whether somebody here had signalled it, or given it up, before its leader ended.
+    pub asked: bool,
     /// Processor time of the leader and the children that it reaped, by the kernel's accounting.
     pub cpu: Duration,
+    /// The largest resident memory of any of these, in bytes. Only where it is known to be true: what a program has used is
+    /// counted together with what its parent had when it started it, so nothing is said of one smaller than the supervisor.
+    pub max_rss: Option<u64>,
     /// Processes of its session that outlived the leader and were killed. Empty for a run that ended unasked: that is told
     /// at once, and what is left is killed right after.
     pub killed: Vec<u32>,
@@ -112,7 +136,7 @@ pub struct End {
     pub captured: Option<Captured>,
 }
 
-/// Where a run's stdout and stderr go. Its stdin is always `/dev/null`.
+/// Where a run's stdout and stderr go.
 #[derive(Clone)]
 pub enum Output {
     /// To `/dev/null`.
@@ -125,6 +149,8 @@ pub enum Output {
     Capture {
         /// The bound for each stream.
         cap_bytes: usize,
+        /// Is handed everything as it comes, whatever is kept.
+        chunks: Option<Arc<dyn ChunkSink>>,
     },
 }
 
@@ -134,7 +160,7 @@ impl fmt::Debug for Output {
             Self::Discard => f.write_str("Discard"),
             Self::Inherit => f.write_str("Inherit"),
             Self::Lines(_) => f.write_str("Lines"),
-            Self::Capture { cap_bytes } => write!(f, "Capture({cap_bytes})"),
+            Self::Capture { cap_bytes, .. } => write!(f, "Capture({cap_bytes})"),
         }
     }
 }
@@ -143,6 +169,28 @@ impl fmt::Debug for Output {
 pub trait LineSink: Send + Sync {
     /// One line, or a part of one that is longer than the bound of a line.
     fn line(&self, line: Line<'_>);
+}
+
+/// Takes what a run writes. Called from an output thread: must not block.
+pub trait ChunkSink: Send + Sync {
+    /// The run has begun; this lets reading go on after a pause.
+    fn begin(&self, resume: Resume);
+
+    /// A piece of what it wrote to this stream; whether more of that may come. Also after a pause more may come, once the
+    /// run's leader has ended: what is left in its pipes.
+    fn chunk(&self, stream: Stream, bytes: &[u8]) -> Flow;
+}
+
+/// Lets reading go on. May be called at any time, from any thread.
+pub type Resume = Box<dyn Fn() + Send + Sync>;
+
+/// Whether a stream is read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It is.
+    Go,
+    /// Not before it is resumed.
+    Pause,
 }
 
 /// A line that a run wrote.
@@ -178,6 +226,8 @@ pub struct Captured {
     pub stderr: Kept,
     /// Why reading ended.
     pub drained: Drained,
+    /// How long after the start something came last; none: nothing came.
+    pub last_output: Option<Duration>,
 }
 
 /// What was kept of a stream.
@@ -229,8 +279,11 @@ pub enum Drained {
 /// Why a process could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
+    /// There is nothing to execute.
+    #[error("cannot execute an empty command")]
+    Empty,
     /// No file of that name is in the PATH, or the path does not exist.
-    #[error("cannot find `{program}`")]
+    #[error("cannot find `{program}`{}", if program.contains('/') { "" } else { " in the PATH" })]
     NotFound {
         /// The program as given.
         program: String,
@@ -244,7 +297,11 @@ pub enum SpawnError {
         reason: NotExecutable,
     },
     /// The interpreter that its first line names does not exist.
-    #[error("cannot find `{interpreter}`, the interpreter that the first line of `{}` names", path.display())]
+    #[error(
+        "cannot find `{interpreter}`, the interpreter that the first line of `{}` names{}",
+        path.display(),
+        if interpreter.ends_with("\\r") { "; its lines end in CR LF, as on Windows" } else { "" }
+    )]
     NoInterpreter {
         /// The script.
         path: PathBuf,
@@ -259,6 +316,17 @@ pub enum SpawnError {
         /// What the kernel says.
         #[source]
         source: io::Error,
+    },
+    /// More is passed than the kernel takes.
+    #[error(
+        "cannot pass {bytes} bytes of arguments and environment, the longest of {longest}: the kernel takes \
+         128 KiB in one and a quarter of the stack's limit in all"
+    )]
+    TooLarge {
+        /// All of them.
+        bytes: usize,
+        /// The longest of them.
+        longest: usize,
     },
     /// A NUL byte in an argument, the environment or a path.
     #[error("cannot pass a NUL byte in {what}")]
@@ -307,12 +375,16 @@ impl SpawnError {
     /// The kind that the policy decides by.
     pub fn kind(&self) -> StartFailure {
         match self {
-            Self::NotFound { .. } | Self::NoInterpreter { .. } => StartFailure::NotFound,
+            Self::Empty | Self::NotFound { .. } | Self::NoInterpreter { .. } => {
+                StartFailure::NotFound
+            }
             Self::NotExecutable {
                 reason: NotExecutable::Format,
                 ..
             } => StartFailure::BadFormat,
-            Self::NotExecutable { .. } | Self::Nul { .. } => StartFailure::NotExecutable,
+            Self::NotExecutable { .. } | Self::Nul { .. } | Self::TooLarge { .. } => {
+                StartFailure::NotExecutable
+            }
             Self::TableFull { .. } => StartFailure::Exhausted,
             Self::System { source, .. } if is_exhaustion(source) => StartFailure::Exhausted,
             Self::Cwd { .. } | Self::System { .. } | Self::Abandoned => StartFailure::Other,

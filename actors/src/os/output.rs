@@ -180,6 +180,11 @@ impl HeadTail {
         self.bytes_total
     }
 
+    /// Whether more was fed than is kept.
+    pub const fn is_over(&self) -> bool {
+        self.bytes_total > (self.head_cap + self.tail_cap) as u64
+    }
+
     /// Takes what was read.
     pub fn feed(&mut self, chunk: &[u8]) {
         self.bytes_total += chunk.len() as u64;

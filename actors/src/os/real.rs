@@ -4,13 +4,14 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::os::clock::Clock;
 use crate::os::reap::Sweeper;
 use crate::os::spawn::Pool;
 use crate::os::table::{Gone, Handle, Phase, Table};
 use crate::os::watch::{Watch, Watcher};
-use crate::os::{Job, News, Os, Process, SignalError, SpawnError, thread};
+use crate::os::{Job, News, Os, Process, SignalError, SpawnError, thread, waiting};
 use crate::policy::signal::Signal;
 use crate::policy::spec::RunId;
 
@@ -174,6 +175,20 @@ impl Process for RealProcess {
         if is_waiting {
             self.shared.refuse(handle, SpawnError::Abandoned);
         }
+    }
+
+    fn quiet(&self) -> Duration {
+        let slot = self.handle.and_then(|handle| self.shared.table.get(handle));
+        slot.map_or(Duration::ZERO, |(slot, _)| {
+            slot.quiet(self.shared.clock.now())
+        })
+    }
+
+    fn waits_for_input(&self) -> bool {
+        let slot = self.handle.and_then(|handle| self.shared.table.get(handle));
+        // Looked up without the lock: should it be another's by then, the hint is wrong and nothing else.
+        let pid = slot.map_or(0, |(slot, _)| slot.pid.load(Ordering::Acquire));
+        pid > 0 && waiting::reads_stdin(pid)
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Settling {
     pub(super) pid: i32,
     pub(super) born: Moment,
     pub(super) observed: Observed,
+    /// Somebody had signalled it before that.
+    pub(super) asked: bool,
     /// Somebody else has reaped it: its ids name nothing any more.
     pub(super) lost: bool,
     pub(super) job: Box<Job>,
@@ -41,7 +43,9 @@ impl Settling {
     pub(super) fn tell(&self, killed: Vec<u32>, survivors: Vec<u32>, captured: Option<Captured>) {
         let end = Box::new(End {
             exit: self.observed.exit,
+            asked: self.asked,
             cpu: self.observed.cpu,
+            max_rss: Some(self.observed.max_rss).filter(|peak| *peak > kernel::own_peak()),
             killed,
             survivors,
             captured,
@@ -52,7 +56,7 @@ impl Settling {
     /// Reaps it, tells what is left to be told, and lets go of the slot.
     pub(super) fn conclude(mut self, shared: &Shared, killed: Vec<u32>, survivors: Vec<u32>) {
         let captured = self.captured.take().and_then(|(io, drained)| {
-            let captured = io.into_captured(drained, &shared.watch);
+            let captured = io.into_captured(drained, &shared.watch, shared.clock.now());
             shared.table.finish_io(self.handle);
             captured
         });

@@ -21,6 +21,7 @@ use rustix::thread::{NanosleepRelativeResult, Timespec};
 use crate::os::clone::{self, Files, Parts, Plan, Stack, Stage};
 use crate::os::output::{HeadTail, LineSplitter};
 use crate::os::real::Shared;
+use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::watch::{Io, Keep, Order, Reader};
 use crate::os::{News, Output, SpawnError, kernel, thread, validate};
@@ -318,7 +319,7 @@ fn begin(
     (argv, envp): (&mut Block, &mut Block),
     handle: Handle,
 ) -> Result<(), SpawnError> {
-    let Some((command, output)) = shared.job_of(handle) else {
+    let Some((command, stdin, output)) = shared.job_of(handle) else {
         return Ok(());
     };
     let path = validate::locate(&command)?;
@@ -330,7 +331,7 @@ fn begin(
         .clone()
         .map(|cwd| validate::terminated(cwd, "the working directory"))
         .transpose()?;
-    let pipes = Pipes::new(&output, &shared.pool, &mut bench.berth)?;
+    let pipes = Pipes::new(&stdin, &output, &shared.pool, &mut bench.berth)?;
     let ignored = bench.ignored(shared.clock.now());
     let mut plan = Plan::new(&Parts {
         path: &program,
@@ -363,7 +364,25 @@ fn begin(
     }
     if let Some((stage, source)) = plan.failure() {
         shared.discard(handle);
-        return Err(explain(&command, &path, directory.as_ref(), stage, source));
+        let size = Size::of(&[argv, envp]);
+        return Err(explain(
+            &command,
+            (&path, directory.as_ref()),
+            size,
+            stage,
+            source,
+        ));
+    }
+    if let Output::Capture {
+        chunks: Some(sink), ..
+    } = &output
+    {
+        let shared = Arc::downgrade(shared);
+        sink.begin(Box::new(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.watch.order(Order::Resume(handle));
+            }
+        }));
     }
     shared.adopt(handle, readers, &output)
 }
@@ -404,12 +423,18 @@ fn table_size() -> Option<u32> {
 
 fn explain(
     command: &CommandSpec,
-    path: &std::path::Path,
-    directory: Option<&CString>,
+    (path, directory): (&std::path::Path, Option<&CString>),
+    size: Size,
     stage: Stage,
     source: io::Error,
 ) -> SpawnError {
     let step = match stage {
+        Stage::Exec if source.raw_os_error() == Some(libc::E2BIG) => {
+            return SpawnError::TooLarge {
+                bytes: size.bytes,
+                longest: size.longest,
+            };
+        }
         Stage::Exec => return validate::explain(command, path, source),
         Stage::Directory => {
             let path = directory.map_or(&b""[..], |cwd| cwd.as_bytes());
@@ -434,16 +459,22 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn new(output: &Output, pool: &Pool, berth: &mut Berth) -> Result<Self, SpawnError> {
+    fn new(
+        from: &Stdin,
+        output: &Output,
+        pool: &Pool,
+        berth: &mut Berth,
+    ) -> Result<Self, SpawnError> {
         let null = pool.dev_null.as_raw_fd();
+        let stdin = from.number(null, || inherited(rustix::stdio::stdin(), null));
         match output {
             Output::Discard => Ok(Self {
-                stdio: [null; 3],
+                stdio: [stdin, null, null],
                 readers: [None, None],
             }),
             Output::Inherit => Ok(Self {
                 stdio: [
-                    null,
+                    stdin,
                     inherited(rustix::stdio::stdout(), null),
                     inherited(rustix::stdio::stderr(), null),
                 ],
@@ -454,7 +485,7 @@ impl Pipes {
                     .and_then(|stdout| Ok((stdout, pipe_into(&mut berth.stderr)?)));
                 match made {
                     Ok((stdout, stderr)) => Ok(Self {
-                        stdio: [null, berth.stdout.as_raw_fd(), berth.stderr.as_raw_fd()],
+                        stdio: [stdin, berth.stdout.as_raw_fd(), berth.stderr.as_raw_fd()],
                         readers: [Some(stdout), Some(stderr)],
                     }),
                     Err(source) => {
@@ -506,24 +537,19 @@ fn clear(pool: &Pool, berth: &mut Berth) {
     rustix::io::dup3(&pool.dev_null, &mut berth.stderr, DupFlags::CLOEXEC).ok();
 }
 
-/// Keeps our descriptors out of the places of stdin, stdout and stderr, should the host have closed those.
-fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 {
-        Ok(fd)
-    } else {
-        Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?)
-    }
-}
-
 impl Shared {
     /// What is to be started, if it is still wanted.
-    fn job_of(&self, handle: Handle) -> Option<(Arc<CommandSpec>, Output)> {
+    fn job_of(&self, handle: Handle) -> Option<(Arc<CommandSpec>, Stdin, Output)> {
         let (_, state) = self.table.get(handle)?;
         let job = state
             .job
             .as_ref()
             .filter(|_| state.phase == Phase::Waiting)?;
-        Some((Arc::clone(&job.command), job.output.clone()))
+        Some((
+            Arc::clone(&job.command),
+            job.stdin.clone(),
+            job.output.clone(),
+        ))
     }
 
     /// From here on a process may exist.
@@ -576,12 +602,16 @@ impl Shared {
         state.io_held = io.is_some();
         state.io = io;
         state.abandoned = state.doomed;
+        slot.heard(Some(state.born));
+        // The child has its own copy. As long as ours is open, who writes does not learn that it has ended.
+        let stdin = state.job.as_mut().map(|job| mem::take(&mut job.stdin));
         let observer = state
             .job
             .as_ref()
             .filter(|_| !state.doomed)
             .map(|job| Arc::clone(&job.observer));
         drop(state);
+        drop(stdin);
         if let Err(source) = self.watch.add(handle, pidfd, streams) {
             self.withdraw(handle, pidfd);
             return Err(SpawnError::System {
@@ -608,22 +638,30 @@ impl Shared {
             Output::Lines(sink) => (Some(Arc::clone(sink)), |_| Keep::Lines(LineSplitter::new())),
             Output::Capture { .. } => (None, |cap| Keep::Bytes(HeadTail::new(cap))),
         };
-        let cap_bytes = match output {
-            Output::Capture { cap_bytes } => *cap_bytes,
-            Output::Discard | Output::Inherit | Output::Lines(_) => 0,
+        let (cap_bytes, chunks) = match output {
+            Output::Capture { cap_bytes, chunks } => (*cap_bytes, chunks.clone()),
+            Output::Discard | Output::Inherit | Output::Lines(_) => (0, None),
         };
         let (_, state) = self.table.get(handle)?;
         let job = state.job.as_ref()?;
-        let (run, child) = (job.run, job.child.clone());
+        let (run, child, born) = (job.run, job.child.clone(), state.born);
+        let observer = Arc::clone(&job.observer);
         drop(state);
         let readers = readers.map(|fd| Reader {
             fd,
             keep: keep(cap_bytes),
+            paused: false,
         });
         Some(Box::new(Io {
+            handle,
             run,
             child,
             sink,
+            chunks,
+            over: Some(observer),
+            born,
+            last_output: None,
+            heedless: false,
             readers,
             drain: None,
             ending: None,
@@ -671,6 +709,34 @@ struct Block {
     bytes: Vec<u8>,
     starts: Vec<usize>,
     pointers: Vec<*const c_char>,
+}
+
+/// How much is passed to a program.
+#[derive(Clone, Copy)]
+struct Size {
+    bytes: usize,
+    longest: usize,
+}
+
+impl Size {
+    fn of(blocks: &[&Block]) -> Self {
+        let ends = |block: &Block| {
+            let ends = block.starts.iter().skip(1).copied();
+            ends.chain([block.bytes.len()]).collect::<Vec<_>>()
+        };
+        let lengths = blocks.iter().flat_map(|block| {
+            let ends = ends(block);
+            block
+                .starts
+                .iter()
+                .zip(ends)
+                .map(|(start, end)| end - start)
+        });
+        Self {
+            bytes: blocks.iter().map(|block| block.bytes.len()).sum(),
+            longest: lengths.max().unwrap_or(0),
+        }
+    }
 }
 
 /// A text contains a NUL byte.
@@ -727,7 +793,8 @@ fn fill_environment(block: &mut Block, command: &CommandSpec) -> Result<(), Spaw
     block.clear();
     let result = match command.base_env {
         BaseEnv::Empty => Ok(()),
-        BaseEnv::Inherited => std::env::vars_os()
+        base @ (BaseEnv::Inherited | BaseEnv::Minimal) => std::env::vars_os()
+            .filter(|(name, _)| base.contains(name))
             .filter(|(name, _)| !command.env.iter().any(|(set, _)| set == name))
             .try_for_each(|(name, value)| block.push(&[name.as_bytes(), b"=", value.as_bytes()])),
     };

@@ -10,8 +10,9 @@
 use std::collections::HashMap;
 use std::hint;
 use std::mem;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::os::watch::Io;
 use crate::os::{Job, kernel};
@@ -55,6 +56,8 @@ pub(super) struct Slot {
     pub(super) pid: AtomicI32,
     /// −1: none, or reaped.
     pub(super) pidfd: AtomicI32,
+    /// When something was read of its output last, in nanoseconds since the beginning; the maximum while nobody reads.
+    last_output: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -122,6 +125,7 @@ impl Slot {
         Self {
             pid: AtomicI32::new(0),
             pidfd: AtomicI32::new(-1),
+            last_output: AtomicU64::new(0),
             state: Mutex::new(State {
                 generation: 0,
                 phase: Phase::Free,
@@ -142,6 +146,19 @@ impl Slot {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Something came, or, `None`, nothing can come: nobody reads.
+    pub(super) fn heard(&self, at: Option<Moment>) {
+        let at = at.map(|at| u64::try_from(at.since_begin().as_nanos()).unwrap_or(u64::MAX));
+        self.last_output
+            .store(at.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// For how long nothing came although it could have.
+    pub(super) fn quiet(&self, now: Moment) -> Duration {
+        let last = Duration::from_nanos(self.last_output.load(Ordering::Relaxed));
+        now.since(Moment::after_begin(last))
     }
 
     /// Signals the group and, before it has become a leader, the process. The lock is held, unless this is the forced path.
@@ -384,6 +401,7 @@ mod tests {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::*;
+    use crate::os::stdin::Stdin;
     use crate::os::{News, Observer, Output};
     use crate::policy::spec::{ChildName, CommandSpec};
 
@@ -398,6 +416,7 @@ mod tests {
             run: RunId(run),
             child: ChildName::new("child").unwrap(),
             command: Arc::new(CommandSpec::new("true", [""; 0])),
+            stdin: Stdin::default(),
             output: Output::Discard,
             observer: Arc::new(Deaf),
         };

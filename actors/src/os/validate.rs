@@ -30,7 +30,7 @@ pub fn resolve(command: &CommandSpec) -> Result<PathBuf, SpawnError> {
 pub(super) fn locate(command: &CommandSpec) -> Result<PathBuf, SpawnError> {
     let program = command.program.as_os_str();
     if program.is_empty() {
-        return Err(not_found(command));
+        return Err(SpawnError::Empty);
     }
     if program.as_bytes().contains(&b'/') {
         return absolute(command, Path::new(program));
@@ -183,7 +183,7 @@ fn search_path(command: &CommandSpec) -> OsString {
     let set = command.env.iter().rev().find(|(name, _)| name == "PATH");
     match (set, command.base_env) {
         (Some((_, value)), _) => value.clone(),
-        (None, BaseEnv::Inherited) => {
+        (None, BaseEnv::Inherited | BaseEnv::Minimal) => {
             std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into())
         }
         (None, BaseEnv::Empty) => DEFAULT_PATH.into(),

@@ -24,7 +24,9 @@ use crate::os::real::{Shared, contained};
 use crate::os::reap::{Settling, Telling};
 use crate::os::spawn::Pool;
 use crate::os::table::{Handle, Phase, lock};
-use crate::os::{Captured, Drained, Kept, Line, LineSink, Output, Stream};
+use crate::os::{
+    Captured, ChunkSink, Drained, Flow, Kept, Line, LineSink, News, Observer, Output, Stream,
+};
 use crate::policy::exit::Exit;
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, RunId};
@@ -39,9 +41,17 @@ const TRACED_PAUSE: Duration = Duration::from_millis(50);
 
 /// The output of a run: who reads it, and what becomes of it.
 pub(super) struct Io {
+    pub(super) handle: Handle,
     pub(super) run: RunId,
     pub(super) child: ChildName,
     pub(super) sink: Option<Arc<dyn LineSink>>,
+    pub(super) chunks: Option<Arc<dyn ChunkSink>>,
+    /// Is told that more came than is kept; none: was told.
+    pub(super) over: Option<Arc<dyn Observer>>,
+    pub(super) born: Moment,
+    pub(super) last_output: Option<Moment>,
+    /// What comes is the rest, and is read whoever cannot take it.
+    pub(super) heedless: bool,
     /// Stdout and stderr.
     pub(super) readers: [Reader; 2],
     /// The leader is gone, so reading ends soon.
@@ -54,6 +64,8 @@ pub(super) struct Reader {
     /// `None`: every writer has closed it.
     pub(super) fd: Option<OwnedFd>,
     pub(super) keep: Keep,
+    /// Who takes what is read cannot take more.
+    pub(super) paused: bool,
 }
 
 pub(super) enum Keep {
@@ -70,18 +82,26 @@ enum Chunk {
 }
 
 impl Io {
+    fn is_captured(&self) -> bool {
+        matches!(self.readers[0].keep, Keep::Bytes(_))
+    }
+
     fn is_at_eof(&self) -> bool {
         self.readers.iter().all(|reader| reader.fd.is_none())
     }
 
     /// Reads one chunk of one stream.
     fn read(&mut self, which: usize, scratch: &mut [u8], watch: &Watch) -> Chunk {
-        let Some(fd) = &self.readers[which].fd else {
+        let reader = &self.readers[which];
+        let Some(fd) = reader.fd.as_ref().filter(|_| !reader.paused) else {
             return Chunk::Nothing;
         };
         match rustix::io::read(fd, &mut *scratch) {
             Ok(length) if length > 0 => {
                 self.feed(which, &scratch[..length]);
+                if self.pass_on(which, &scratch[..length]) == Flow::Pause && !self.heedless {
+                    self.pause(which, watch);
+                }
                 Chunk::Some
             }
             Err(Errno::AGAIN | Errno::INTR) => Chunk::Nothing,
@@ -100,9 +120,45 @@ impl Io {
                     emit(sink.as_ref(), target, text, complete);
                 });
             }
-            (Keep::Bytes(kept), _) => kept.feed(bytes),
+            (Keep::Bytes(kept), _) => {
+                kept.feed(bytes);
+                if kept.is_over()
+                    && let Some(observer) = self.over.take()
+                {
+                    contained(|| observer.tell(News::OutputLimit));
+                }
+            }
             (Keep::Lines(_), None) => {}
         }
+    }
+
+    fn pause(&mut self, which: usize, watch: &Watch) {
+        self.readers[which].paused = true;
+        // Of a hang-up the kernel still tells, once.
+        self.rewatch(which, watch, EventFlags::ONESHOT);
+    }
+
+    fn resume(&mut self, watch: &Watch) {
+        for which in 0..self.readers.len() {
+            if mem::replace(&mut self.readers[which].paused, false) {
+                self.rewatch(which, watch, EventFlags::IN);
+            }
+        }
+    }
+
+    fn rewatch(&self, which: usize, watch: &Watch, flags: EventFlags) {
+        if let Some(fd) = &self.readers[which].fd {
+            let data = Subject::Stream(self.handle, which).pack();
+            kernel::rewatch(watch.epoll.as_fd(), fd.as_raw_fd(), data, flags);
+        }
+    }
+
+    fn pass_on(&self, which: usize, bytes: &[u8]) -> Flow {
+        let mut flow = Flow::Go;
+        if let Some(sink) = &self.chunks {
+            contained(|| flow = sink.chunk(stream(which), bytes));
+        }
+        flow
     }
 
     /// Watches its streams no longer; they can still be read.
@@ -128,9 +184,16 @@ impl Io {
     }
 
     /// Reads what is there, for the last time, and returns what was kept.
-    pub(super) fn into_captured(mut self, drained: Drained, watch: &Watch) -> Option<Captured> {
+    pub(super) fn into_captured(
+        mut self,
+        drained: Drained,
+        watch: &Watch,
+        now: Moment,
+    ) -> Option<Captured> {
         let mut scratch = Vec::new();
+        self.heedless = true;
         for which in 0..self.readers.len() {
+            self.readers[which].paused = false;
             for _ in 0..LAST_CHUNKS {
                 if self.readers[which].fd.is_none() {
                     break;
@@ -139,14 +202,17 @@ impl Io {
                 if self.read(which, &mut scratch, watch) != Chunk::Some {
                     break;
                 }
+                self.last_output = Some(now);
             }
             self.end(which, watch);
         }
+        let last_output = self.last_output.map(|last| last.since(self.born));
         let [stdout, stderr] = self.readers.map(|reader| reader.keep);
         Some(Captured {
             stdout: kept(stdout)?,
             stderr: kept(stderr)?,
             drained,
+            last_output,
         })
     }
 }
@@ -188,6 +254,8 @@ fn emit(
 pub(super) enum Order {
     /// This one ended before its start was told.
     Ended(Handle),
+    /// Who takes the output of this one can take more.
+    Resume(Handle),
     /// See then whether the spawning threads are held up.
     CheckSpawners(Moment),
 }
@@ -196,7 +264,7 @@ pub(super) enum Order {
 pub(super) struct Watch {
     epoll: OwnedFd,
     wake: OwnedFd,
-    /// Bounded: one for each slot, and one check.
+    /// Bounded: an end and a resumption for each slot, and one check.
     orders: Mutex<Vec<Order>>,
 }
 
@@ -376,6 +444,7 @@ impl Watcher {
         for order in orders {
             match order {
                 Order::Ended(handle) => self.process_ended(handle),
+                Order::Resume(handle) => self.resume(handle),
                 Order::CheckSpawners(at) => self.due.push(Reverse((at, Due::CheckSpawners))),
             }
         }
@@ -440,6 +509,7 @@ impl Watcher {
             (false, false, false) => Telling::Already,
             _ => Telling::Ended,
         };
+        let asked = state.asked;
         if telling == Telling::Already && observed.is_some() {
             drop(kernel::signal_group(pid, Signal::KILL.number()));
         }
@@ -453,7 +523,9 @@ impl Watcher {
             observed: observed.unwrap_or(Observed {
                 exit: Exit::Lost,
                 cpu: Duration::ZERO,
+                max_rss: 0,
             }),
+            asked,
             lost: observed.is_none(),
             job,
             telling,
@@ -497,6 +569,7 @@ impl Watcher {
                 if io.read(which, &mut self.scratch, &self.shared.watch) != Chunk::Some {
                     break;
                 }
+                io.last_output = Some(now);
                 if let Some(drain) = &mut io.drain {
                     drain.chunk(now);
                 }
@@ -510,13 +583,36 @@ impl Watcher {
         };
         let chunk = io.read(which, &mut self.scratch, &self.shared.watch);
         let mut now = Moment::ZERO;
-        if let Some(drain) = &mut io.drain {
+        if io.drain.is_some() || io.is_captured() {
             now = self.shared.clock.now();
-            if chunk == Chunk::Some {
+        }
+        if chunk == Chunk::Some {
+            if let Some(drain) = &mut io.drain {
                 drain.chunk(now);
             }
+            self.note(handle, &mut io, now);
         }
         self.go_on(handle, io, now);
+    }
+
+    /// Takes note of when something came.
+    fn note(&self, handle: Handle, io: &mut Io, now: Moment) {
+        if io.is_captured() {
+            io.last_output = Some(now);
+            let is_paused = io.readers.iter().any(|reader| reader.paused);
+            let heard = (!is_paused).then_some(now);
+            self.shared.table.slot(handle).heard(heard);
+        }
+    }
+
+    fn resume(&self, handle: Handle) {
+        let Some(mut io) = self.take_io(handle) else {
+            return;
+        };
+        io.resume(&self.shared.watch);
+        let now = self.shared.clock.now();
+        self.shared.table.slot(handle).heard(Some(now));
+        self.put_back(handle, io);
     }
 
     fn drain(&mut self, handle: Handle, now: Moment) {
@@ -545,7 +641,7 @@ impl Watcher {
         } else {
             io.drain.and_then(|drain| drain.verdict(now))
         };
-        let captures = matches!(io.readers[0].keep, Keep::Bytes(_));
+        let captures = io.is_captured();
         match (drained, io.ending.take()) {
             (Some(drained), Some(mut settling)) => {
                 // One who writes on would wake this thread in vain until the run is settled.

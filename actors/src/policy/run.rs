@@ -4,12 +4,12 @@
 //! stateDiagram-v2
 //!     [*] --> Starting
 //!     Starting --> Running: started
-//!     Starting --> StopPending: stop
+//!     Starting --> StopPending: stop, timed out
 //!     StopPending --> Stopping: started
-//!     Running --> Stopping: stop, timed out
+//!     Running --> Stopping: stop, timed out, silent
 //!     Stopping --> Killing: grace over, kill
 //!     Starting --> Killing: kill
-//!     Running --> Killing: kill
+//!     Running --> Killing: kill, wrote too much
 //!     StopPending --> Killing: grace over, kill
 //!     Running --> Ended: exited
 //!     Stopping --> Ended: exited
@@ -19,6 +19,7 @@
 use std::time::Duration;
 
 use crate::policy::signal::Signal;
+use crate::policy::spec::StopSpec;
 
 /// Where a run is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +46,65 @@ pub struct RunRules {
     pub signal: Signal,
     /// How long a run that timed out may take to stop.
     pub grace: Duration,
-    /// How long it may run; none: for ever.
+    /// How long it may take from its order to its end; none: for ever.
     pub timeout: Option<Duration>,
+    /// How long it may write nothing; none: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// What becomes of it when it writes more than is kept.
+    pub on_output_limit: OnOutputLimit,
+}
+
+impl From<StopSpec> for RunRules {
+    /// Without any bound.
+    fn from(stop: StopSpec) -> Self {
+        Self {
+            signal: stop.signal,
+            grace: stop.grace(),
+            timeout: None,
+            idle_timeout: None,
+            on_output_limit: OnOutputLimit::default(),
+        }
+    }
+}
+
+/// What becomes of a run that writes more than is kept of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnOutputLimit {
+    /// It goes on; the middle of its output is dropped.
+    #[default]
+    Truncate,
+    /// It is killed.
+    Kill,
+}
+
+/// Why a run was made to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopCause {
+    /// Somebody asked for it.
+    Asked,
+    /// It took longer than it may.
+    Timeout,
+    /// It wrote nothing for longer than it may.
+    Idle,
+    /// It wrote more than it may.
+    OutputLimit,
+}
+
+impl StopCause {
+    /// Why a run is to end that this event moved from one state to the other; `None` if it is not, or was to before.
+    pub fn of_move(from: Run, to: Run, by: Event) -> Option<Self> {
+        let is_wanted = |run| matches!(run, Run::Starting | Run::Running);
+        if !is_wanted(from) || is_wanted(to) {
+            return None;
+        }
+        match by {
+            Event::StopRequested { .. } | Event::KillRequested => Some(Self::Asked),
+            Event::TimedOut => Some(Self::Timeout),
+            Event::IdleDue { .. } => Some(Self::Idle),
+            Event::OutputLimit => Some(Self::OutputLimit),
+            Event::Started | Event::GraceElapsed | Event::Ended => None,
+        }
+    }
 }
 
 /// What happened to a run.
@@ -63,8 +121,15 @@ pub enum Event {
     KillRequested,
     /// The grace is over.
     GraceElapsed,
-    /// It ran as long as it may.
+    /// It took as long as it may.
     TimedOut,
+    /// It may have written nothing for as long as it may.
+    IdleDue {
+        /// For how long it has written nothing.
+        quiet: Duration,
+    },
+    /// It wrote more than is kept.
+    OutputLimit,
     /// It ended, or did not start.
     Ended,
 }
@@ -80,9 +145,18 @@ pub enum Effect {
     WakeAfterGrace(Duration),
     /// Feed [`Event::TimedOut`] after this long.
     WakeAfterTimeout(Duration),
+    /// Feed [`Event::IdleDue`] after this long.
+    WakeAfterIdle(Duration),
 }
 
 impl Run {
+    /// A run that is ordered. Its time counts from now, since its start itself may hang.
+    #[must_use]
+    pub fn begin(rules: &RunRules) -> (Self, Vec<Effect>) {
+        let timeout = rules.timeout.map(Effect::WakeAfterTimeout);
+        (Self::Starting, timeout.into_iter().collect())
+    }
+
     /// Moves the run on by one event. Pure: same input, same answer.
     #[must_use]
     pub fn next(self, event: Event, rules: &RunRules) -> (Self, Vec<Effect>) {
@@ -90,8 +164,8 @@ impl Run {
             (Self::Starting, Event::Started) => (
                 Self::Running,
                 rules
-                    .timeout
-                    .map(Effect::WakeAfterTimeout)
+                    .idle_timeout
+                    .map(Effect::WakeAfterIdle)
                     .into_iter()
                     .collect(),
             ),
@@ -99,11 +173,29 @@ impl Run {
             (Self::Starting, Event::StopRequested { grace }) => {
                 (Self::StopPending, vec![Effect::WakeAfterGrace(grace)])
             }
+            (Self::Starting, Event::TimedOut) => {
+                (Self::StopPending, vec![Effect::WakeAfterGrace(rules.grace)])
+            }
             (Self::StopPending, Event::Started) => (Self::Stopping, ask(rules)),
             (Self::Running, Event::StopRequested { grace }) => {
                 (Self::Stopping, ask_within(rules, grace))
             }
             (Self::Running, Event::TimedOut) => (Self::Stopping, ask_within(rules, rules.grace)),
+            (Self::Running, Event::IdleDue { quiet }) => match rules.idle_timeout {
+                Some(limit) if quiet < limit => {
+                    let left = limit.saturating_sub(quiet);
+                    (self, vec![Effect::WakeAfterIdle(left)])
+                }
+                Some(_) => (Self::Stopping, ask_within(rules, rules.grace)),
+                None => (self, Vec::new()),
+            },
+            // What it has written may be read before its start is heard of.
+            (
+                Self::Starting | Self::StopPending | Self::Running | Self::Stopping,
+                Event::OutputLimit,
+            ) if rules.on_output_limit == OnOutputLimit::Kill => {
+                (Self::Killing, vec![Effect::Kill])
+            }
             (Self::StopPending | Self::Stopping, Event::GraceElapsed)
             | (
                 Self::Starting | Self::StopPending | Self::Running | Self::Stopping,
@@ -116,9 +208,14 @@ impl Run {
             }
             // Told twice.
             (Self::Running | Self::Stopping | Self::Killing, Event::Started)
+            | (Self::Stopping | Self::StopPending | Self::Killing, Event::TimedOut)
             | (
-                Self::Stopping | Self::StopPending | Self::Killing | Self::Starting,
-                Event::TimedOut,
+                Self::Starting | Self::StopPending | Self::Stopping | Self::Killing,
+                Event::IdleDue { .. },
+            )
+            | (
+                Self::Starting | Self::StopPending | Self::Running | Self::Stopping | Self::Killing,
+                Event::OutputLimit,
             )
             | (
                 Self::Killing,
@@ -131,7 +228,9 @@ impl Run {
                 | Event::StopRequested { .. }
                 | Event::KillRequested
                 | Event::GraceElapsed
-                | Event::TimedOut,
+                | Event::TimedOut
+                | Event::IdleDue { .. }
+                | Event::OutputLimit,
             ) => (self, Vec::new()),
         }
     }
@@ -157,7 +256,10 @@ mod tests {
         signal: Signal::INT,
         grace: Duration::from_millis(500),
         timeout: Some(GRACE),
+        idle_timeout: Some(Duration::from_secs(2)),
+        on_output_limit: OnOutputLimit::Kill,
     };
+    const AWAIT_OUTPUT: Effect = Effect::WakeAfterIdle(Duration::from_secs(2));
 
     fn live(events: &[Event]) -> (Run, Vec<Effect>) {
         let step = |(run, mut all): (Run, Vec<Effect>), event: &Event| {
@@ -179,7 +281,7 @@ mod tests {
         ]);
         assert_eq!(run, Run::Killing);
         let expected = [
-            Effect::WakeAfterTimeout(GRACE),
+            AWAIT_OUTPUT,
             ASKED[0],
             ASKED[1],
             Effect::WakeAfterGrace(GRACE),
@@ -215,6 +317,80 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_run_counts_from_its_order_and_ends_also_one_that_hangs_in_its_start() {
+        let (run, effects) = Run::begin(&RULES);
+        assert_eq!(effects, [Effect::WakeAfterTimeout(GRACE)]);
+        let (run, effects) = run.next(Event::TimedOut, &RULES);
+        assert_eq!(effects, [Effect::WakeAfterGrace(RULES.grace)]);
+        assert_eq!(run.next(Event::GraceElapsed, &RULES).0, Run::Killing);
+    }
+
+    #[test]
+    fn silence_counts_from_what_was_written_last() {
+        let second = Duration::from_secs(1);
+        let (run, effects) = Run::Running.next(Event::IdleDue { quiet: second }, &RULES);
+        assert_eq!(
+            (run, effects),
+            (Run::Running, vec![Effect::WakeAfterIdle(second)])
+        );
+        let (run, effects) = run.next(Event::IdleDue { quiet: 2 * second }, &RULES);
+        assert_eq!(run, Run::Stopping);
+        assert_eq!(effects.last(), Some(&Effect::WakeAfterGrace(RULES.grace)));
+    }
+
+    #[test]
+    fn one_that_writes_too_much_is_killed_or_goes_on() {
+        assert_eq!(
+            Run::Running.next(Event::OutputLimit, &RULES),
+            (Run::Killing, vec![Effect::Kill])
+        );
+        let patient = RunRules {
+            on_output_limit: OnOutputLimit::Truncate,
+            ..RULES
+        };
+        assert_eq!(
+            Run::Running.next(Event::OutputLimit, &patient),
+            (Run::Running, Vec::new())
+        );
+    }
+
+    #[test]
+    fn the_cause_of_a_stop_is_what_came_first() {
+        let causes = |events: &[Event]| {
+            let step = |(run, mut all): (Run, Vec<StopCause>), event: &Event| {
+                let (next, _) = run.next(*event, &RULES);
+                all.extend(StopCause::of_move(run, next, *event));
+                (next, all)
+            };
+            events.iter().fold((Run::Starting, Vec::new()), step).1
+        };
+        let stop = Event::StopRequested { grace: GRACE };
+        let silent = Event::IdleDue { quiet: GRACE };
+        for (events, expected) in [
+            (&[Event::Started, Event::Ended][..], None),
+            (
+                &[Event::Started, Event::TimedOut, stop],
+                Some(StopCause::Timeout),
+            ),
+            (
+                &[Event::Started, stop, Event::TimedOut],
+                Some(StopCause::Asked),
+            ),
+            (&[Event::TimedOut, Event::Started], Some(StopCause::Timeout)),
+            (
+                &[Event::Started, silent, Event::OutputLimit],
+                Some(StopCause::Idle),
+            ),
+            (
+                &[Event::OutputLimit, Event::Started],
+                Some(StopCause::OutputLimit),
+            ),
+        ] {
+            assert_eq!(causes(events), Vec::from_iter(expected), "{events:?}");
+        }
+    }
+
+    #[test]
     fn nothing_is_done_to_a_run_that_is_over() {
         let events = [
             Event::Started,
@@ -222,6 +398,8 @@ mod tests {
             Event::KillRequested,
             Event::GraceElapsed,
             Event::TimedOut,
+            Event::IdleDue { quiet: GRACE },
+            Event::OutputLimit,
             Event::Ended,
         ];
         for event in events {

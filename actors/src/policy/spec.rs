@@ -1,6 +1,6 @@
 //! What the user asks for, checked: names, commands, children, supervisors, the tree.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -146,8 +146,27 @@ pub enum BaseEnv {
     /// A copy of the supervisor's environment.
     #[default]
     Inherited,
+    /// What any program may need of that, and nothing that could be a secret: see [`BaseEnv::MINIMAL`].
+    Minimal,
     /// Nothing.
     Empty,
+}
+
+impl BaseEnv {
+    /// The variables of the minimal environment, as far as the supervisor has them.
+    pub const MINIMAL: [&'static str; 11] = [
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TMPDIR",
+        "TZ",
+    ];
+
+    /// Whether a variable of the supervisor's environment is in it.
+    pub fn contains(self, name: &OsStr) -> bool {
+        match self {
+            Self::Inherited => true,
+            Self::Minimal => Self::MINIMAL.iter().any(|known| name == *known),
+            Self::Empty => false,
+        }
+    }
 }
 
 impl CommandSpec {

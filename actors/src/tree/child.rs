@@ -8,8 +8,10 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 use tracing::{debug, warn};
 
+use crate::exec::Stopped;
+use crate::os::stdin::Stdin;
 use crate::os::{End, Job, News, Observer, Os, Output, Process, SpawnError};
-use crate::policy::run::{self, Run, RunRules};
+use crate::policy::run::{self, Run, RunRules, StopCause};
 use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId};
 use crate::tree::task::{self, TaskContext};
 use crate::work::Work;
@@ -25,6 +27,7 @@ pub(crate) enum ChildMsg {
     Kill,
     GraceElapsed,
     TimedOut,
+    IdleDue,
     #[cfg(feature = "testing")]
     Panic,
 }
@@ -37,9 +40,17 @@ pub(crate) struct ChildReport {
 }
 
 pub(crate) enum Reported {
-    Started { pid: Option<u32> },
-    NotStarted(SpawnError),
-    Ended { end: Box<End>, timed_out: bool },
+    Started {
+        pid: Option<u32>,
+    },
+    NotStarted {
+        error: SpawnError,
+        stopped: Option<Stopped>,
+    },
+    Ended {
+        end: Box<End>,
+        stopped: Option<Stopped>,
+    },
 }
 
 /// All that a run needs.
@@ -48,6 +59,7 @@ pub(crate) struct RunOrder {
     pub(crate) run: RunId,
     pub(crate) name: ChildName,
     pub(crate) work: Work,
+    pub(crate) stdin: Stdin,
     pub(crate) output: Output,
     pub(crate) rules: RunRules,
     pub(crate) os: Arc<dyn Os>,
@@ -61,7 +73,7 @@ pub(crate) struct ChildState {
     run: RunId,
     rules: RunRules,
     machine: Run,
-    timed_out: bool,
+    stopped: Option<Stopped>,
     report_to: DerivedActorRef<ChildReport>,
     /// Dropped with this state, however the actor ends: what is left of the run is killed then.
     process: Box<dyn Process>,
@@ -89,12 +101,13 @@ impl Actor for Child {
         myself: ActorRef<ChildMsg>,
         order: RunOrder,
     ) -> Result<ChildState, ActorProcessingErr> {
-        let observer = Arc::new(Messenger(myself));
+        let observer = Arc::new(Messenger(myself.clone()));
         let process = match order.work {
             Work::Command(command) => order.os.begin(Job {
                 command: Arc::new(introduced(&command, &order.name, order.run)),
                 run: order.run,
                 child: order.name,
+                stdin: order.stdin,
                 output: order.output,
                 observer,
             }),
@@ -102,15 +115,20 @@ impl Actor for Child {
                 task::begin(&body, TaskContext::new(order.name, order.run), observer)
             }
         };
-        Ok(ChildState {
+        let (machine, effects) = Run::begin(&order.rules);
+        let state = ChildState {
             child: order.child,
             run: order.run,
             rules: order.rules,
-            machine: Run::Starting,
-            timed_out: false,
+            machine,
+            stopped: None,
             report_to: order.report_to,
             process,
-        })
+        };
+        for effect in effects {
+            state.perform(&myself, effect);
+        }
+        Ok(state)
     }
 
     async fn handle(
@@ -128,19 +146,22 @@ impl Actor for Child {
             }
             ChildMsg::News(News::NotStarted(error)) => {
                 state.feed(&myself, run::Event::Ended);
-                state.report(Reported::NotStarted(error));
+                let stopped = state.stopped;
+                state.report(Reported::NotStarted { error, stopped });
             }
+            ChildMsg::News(News::OutputLimit) => state.feed(&myself, run::Event::OutputLimit),
             ChildMsg::News(News::Ended(end)) => {
                 state.feed(&myself, run::Event::Ended);
-                let timed_out = state.timed_out;
-                state.report(Reported::Ended { end, timed_out });
+                let stopped = state.stopped;
+                state.report(Reported::Ended { end, stopped });
             }
             ChildMsg::Stop { grace } => state.feed(&myself, run::Event::StopRequested { grace }),
             ChildMsg::Kill => state.feed(&myself, run::Event::KillRequested),
             ChildMsg::GraceElapsed => state.feed(&myself, run::Event::GraceElapsed),
-            ChildMsg::TimedOut => {
-                state.timed_out |= state.machine == Run::Running;
-                state.feed(&myself, run::Event::TimedOut);
+            ChildMsg::TimedOut => state.feed(&myself, run::Event::TimedOut),
+            ChildMsg::IdleDue => {
+                let quiet = state.process.quiet();
+                state.feed(&myself, run::Event::IdleDue { quiet });
             }
             #[cfg(feature = "testing")]
             ChildMsg::Panic => panic!("a fault was injected into the actor of run {}", state.run),
@@ -165,6 +186,15 @@ fn introduced(command: &CommandSpec, child: &ChildName, run: RunId) -> CommandSp
 impl ChildState {
     fn feed(&mut self, myself: &ActorRef<ChildMsg>, event: run::Event) {
         let (machine, effects) = self.machine.next(event, &self.rules);
+        if let Some(cause) = StopCause::of_move(self.machine, machine, event) {
+            // Asked now, before it is signalled and waits for nothing any more.
+            let waited_for_input = matches!(cause, StopCause::Timeout | StopCause::Idle)
+                && self.process.waits_for_input();
+            self.stopped = Some(Stopped {
+                cause,
+                waited_for_input,
+            });
+        }
         self.machine = machine;
         for effect in effects {
             self.perform(myself, effect);
@@ -185,6 +215,9 @@ impl ChildState {
             }
             run::Effect::WakeAfterTimeout(delay) => {
                 drop(myself.send_after(delay, || ChildMsg::TimedOut));
+            }
+            run::Effect::WakeAfterIdle(delay) => {
+                drop(myself.send_after(delay, || ChildMsg::IdleDue));
             }
         }
     }

@@ -16,6 +16,7 @@
 pub(crate) mod child;
 pub(crate) mod children;
 mod log;
+mod oneshot;
 pub(crate) mod root;
 pub(crate) mod signals;
 pub(crate) mod supervisor;

@@ -1,6 +1,5 @@
 //! The root supervisor's actor: owns the machine of the tree, feeds it what happens and carries out what it decides.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +11,11 @@ use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::exec::{ExecError, ExecOutcome, PendingExec};
+use crate::exec::{PendingExec, Stopped};
 use crate::exit;
 use crate::os::clock::Clock;
 use crate::os::force_exit::ForceExit;
+use crate::os::stdin::Stdin;
 use crate::os::{End, Os, Output, SpawnError};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
@@ -28,6 +28,7 @@ use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMod
 use crate::tree::child::{ChildReport, Reported, RunOrder};
 use crate::tree::children::Children;
 use crate::tree::log;
+use crate::tree::oneshot::{ExecReply, OneShots};
 use crate::tree::signals::SignalOrder;
 use crate::tree::supervisor::{RunLost, Supervisor, SupervisorMsg};
 use crate::tree::timer::TimerMsg;
@@ -36,8 +37,6 @@ use crate::work::Work;
 /// The log target of status snapshots, which SIGUSR1 asks for.
 pub const STATUS_TARGET: &str = "kimi_actors::status";
 
-/// Answers who asked for a one-shot command.
-type ExecReply = oneshot::Sender<Result<ExecOutcome, ExecError>>;
 /// Is shown every input of the machine.
 pub(crate) type Recorder = Box<dyn FnMut(&Input) + Send>;
 /// Is told every event.
@@ -161,7 +160,7 @@ pub(crate) struct RootState {
     closing: HashSet<ActorId>,
     child_reports: DerivedActorRef<ChildReport>,
     lost_reports: DerivedActorRef<RunLost>,
-    execs: Execs,
+    one_shots: OneShots,
     until_down: Vec<UntilDown>,
     survivors: Vec<(ChildName, u32)>,
     finish: Option<Finish>,
@@ -171,13 +170,6 @@ pub(crate) struct RootState {
 struct UntilDown {
     runs: Vec<(NodeId, RunId)>,
     reply: RpcReplyPort<()>,
-}
-
-/// One-shot commands by request, and by node once they have a place.
-#[derive(Default)]
-struct Execs {
-    pending: HashMap<RequestId, (Box<PendingExec>, ExecReply, Instant)>,
-    admitted: HashMap<NodeId, (RequestId, RunId, Instant)>,
 }
 
 impl Actor for Root {
@@ -198,7 +190,7 @@ impl Actor for Root {
             closing: HashSet::new(),
             child_reports: myself.get_derived(),
             lost_reports: myself.get_derived(),
-            execs: Execs::default(),
+            one_shots: OneShots::default(),
             until_down: Vec::new(),
             survivors: Vec::new(),
             finish: None,
@@ -230,7 +222,7 @@ impl Actor for Root {
             RootMsg::Report(report) => state.reported(&myself, report).await,
             RootMsg::RunLost(RunLost { child, run }) => state.await_gone(&myself, child, run),
             RootMsg::RunGone { child, run } => {
-                state.answer_exec(child, run, |_| Err(ExecError::Lost));
+                state.one_shots.lost(child, run);
                 state
                     .feed(
                         &myself,
@@ -246,8 +238,14 @@ impl Actor for Root {
                 request,
                 exec,
                 reply,
-            } => state.request(&myself, request, exec, reply).await,
-            RootMsg::CancelExec(request) => state.cancel(&myself, request).await,
+            } => {
+                let stop = state.one_shots.ask(request, exec, reply);
+                state.feed(&myself, Event::Request { request, stop }).await;
+            }
+            RootMsg::CancelExec(request) => {
+                state.one_shots.cancel(request);
+                state.feed(&myself, Event::Cancel { request }).await;
+            }
             RootMsg::ShutDown { mode, reason } => {
                 let budget = state.arguments.budget;
                 state
@@ -337,19 +335,11 @@ impl RootState {
                 request,
                 child,
                 run,
-            } => {
-                let admitted = (request, run, Instant::now());
-                self.execs.admitted.insert(child, admitted);
-            }
+            } => self.one_shots.admit(request, child, run),
             Effect::Queued { request } => {
                 debug!(request = request.0, "a one-shot command waits for a place");
             }
-            Effect::Rejected { request, why } => {
-                if let Some((_, reply, _)) = self.execs.pending.remove(&request) {
-                    // Who asked may be gone.
-                    drop(reply.send(Err(ExecError::Rejected(why))));
-                }
-            }
+            Effect::Rejected { request, why } => self.one_shots.reject(request, why),
             Effect::Announce(event) => self.announce(event),
             Effect::Finished(finish) => self.finish = Some(finish),
         }
@@ -397,27 +387,28 @@ impl RootState {
         }
     }
 
-    fn run_order(&self, child: NodeId, run: RunId) -> Option<RunOrder> {
+    fn run_order(&mut self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
-        let (work, output, stop, timeout) =
-            if let Some((request, ..)) = self.execs.admitted.get(&child) {
-                let (exec, ..) = self.execs.pending.get(request)?;
-                (exec.work(), exec.output(), exec.stop, exec.timeout)
-            } else {
-                let job = self.arguments.jobs.get(&child)?;
-                (job.work.clone(), job.output.clone(), job.stop, None)
-            };
+        let (work, stdin, output, rules) = if let Some(exec) = self.one_shots.at(child) {
+            (exec.work(), exec.stdin(), exec.output(), exec.rules())
+        } else {
+            let job = self.arguments.jobs.get(&child)?;
+            let rules = RunRules::from(job.stop);
+            (
+                job.work.clone(),
+                Stdin::default(),
+                job.output.clone(),
+                rules,
+            )
+        };
         Some(RunOrder {
             child,
             run,
             name,
             work,
+            stdin,
             output,
-            rules: RunRules {
-                signal: stop.signal,
-                grace: stop.grace(),
-                timeout,
-            },
+            rules,
             os: Arc::clone(&self.arguments.os),
             report_to: self.child_reports.clone(),
         })
@@ -546,93 +537,48 @@ impl RootState {
     async fn reported(&mut self, myself: &ActorRef<RootMsg>, report: ChildReport) {
         let ChildReport { child, run, news } = report;
         let event = match news {
-            Reported::Started { pid } => Event::Started { child, run, pid },
-            Reported::NotStarted(error) => {
+            Reported::Started { pid } => {
+                self.one_shots.started(child, run, pid);
+                Event::Started { child, run, pid }
+            }
+            Reported::NotStarted { error, stopped } => {
                 let failure = error.kind();
-                self.not_started(child, run, error);
+                self.not_started(child, run, error, stopped);
                 Event::Exited {
                     child,
                     run,
                     exit: Exit::NotStarted(failure),
                 }
             }
-            Reported::Ended { end, timed_out } => {
+            Reported::Ended { end, stopped } => {
                 let exit = end.exit;
-                self.ended(child, run, *end, timed_out);
+                self.ended(child, run, *end, stopped);
                 Event::Exited { child, run, exit }
             }
         };
         self.feed(myself, event).await;
     }
 
-    fn not_started(&mut self, child: NodeId, run: RunId, error: SpawnError) {
+    fn not_started(
+        &mut self,
+        child: NodeId,
+        run: RunId,
+        error: SpawnError,
+        stopped: Option<Stopped>,
+    ) {
         let name = self.arguments.tree.name(child);
         warn!(child = %name, error = %Chain(&error), "child could not start");
-        self.answer_exec(child, run, |_| Err(ExecError::NotStarted(error)));
+        self.one_shots.not_started(child, run, error, stopped);
     }
 
-    fn ended(&mut self, child: NodeId, run: RunId, end: End, timed_out: bool) {
+    fn ended(&mut self, child: NodeId, run: RunId, end: End, stopped: Option<Stopped>) {
         let name = self.arguments.tree.name(child).clone();
         if !end.survivors.is_empty() {
             error!(child = %name, pids = ?end.survivors, "processes survived the kill");
             self.survivors
                 .extend(end.survivors.iter().map(|pid| (name.clone(), *pid)));
         }
-        self.answer_exec(child, run, |timing| {
-            Ok(ExecOutcome::new(end, timed_out, timing))
-        });
-    }
-
-    /// Answers a one-shot command; of any other child this does nothing, nor if its place is another's by now.
-    fn answer_exec(
-        &mut self,
-        child: NodeId,
-        run: RunId,
-        answer: impl FnOnce(crate::exec::Timing) -> Result<ExecOutcome, ExecError>,
-    ) {
-        let Entry::Occupied(found) = self.execs.admitted.entry(child) else {
-            return;
-        };
-        let (request, _, admitted) = *found.get();
-        if found.get().1 != run {
-            return;
-        }
-        found.remove();
-        let Some((_, reply, asked)) = self.execs.pending.remove(&request) else {
-            return;
-        };
-        let timing = crate::exec::Timing {
-            queued: admitted - asked,
-            ran: admitted.elapsed(),
-        };
-        // Who asked may be gone.
-        drop(reply.send(answer(timing)));
-    }
-
-    async fn request(
-        &mut self,
-        myself: &ActorRef<RootMsg>,
-        request: RequestId,
-        exec: Box<PendingExec>,
-        reply: ExecReply,
-    ) {
-        let stop = exec.stop;
-        self.execs
-            .pending
-            .insert(request, (exec, reply, Instant::now()));
-        self.feed(myself, Event::Request { request, stop }).await;
-    }
-
-    async fn cancel(&mut self, myself: &ActorRef<RootMsg>, request: RequestId) {
-        let is_admitted = self
-            .execs
-            .admitted
-            .values()
-            .any(|(admitted, ..)| *admitted == request);
-        if !is_admitted {
-            self.execs.pending.remove(&request);
-        }
-        self.feed(myself, Event::Cancel { request }).await;
+        self.one_shots.ended(child, run, end, stopped);
     }
 
     fn status(&self) -> Vec<ChildStatus> {

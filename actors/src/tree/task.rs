@@ -122,13 +122,17 @@ pub(crate) fn begin(
         }
     });
     let abort = task.abort_handle();
+    let asked = stop.clone();
     observer.tell(News::Started { pid: 0 });
     // Ends with the task, which ends at the latest when the handle above is dropped.
     tokio::spawn(async move {
         let exit = exit_of(&name, task.await);
         observer.tell(News::Ended(Box::new(End {
             exit,
+            // An abort is the only kill that a task knows.
+            asked: asked.is_cancelled() || matches!(exit, Exit::Signal { .. }),
             cpu: Duration::ZERO,
+            max_rss: None,
             killed: Vec::new(),
             survivors: Vec::new(),
             captured: None,

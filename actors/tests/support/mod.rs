@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use kimi_actors::os::clock::Clock;
+use kimi_actors::os::stdin::Stdin;
 use kimi_actors::os::{
     End, Job, Line, LineSink, News, Observer, Os, Output, Process, RealOs, RealOsOptions,
     SpawnError,
@@ -63,8 +64,10 @@ struct ToldState {
 impl Observer for Told {
     fn tell(&self, news: News) {
         let mut state = self.state.lock().unwrap();
-        state.news += 1;
+        // This one may come at any time.
+        state.news += usize::from(!matches!(news, News::OutputLimit));
         match news {
+            News::OutputLimit => {}
             News::Started { pid } => {
                 assert_eq!(state.news, 1, "started comes first");
                 state.pid = Some(pid);
@@ -166,6 +169,7 @@ pub fn begin(os: &dyn Os, command: CommandSpec, output: Output) -> Begun {
         run,
         child: ChildName::new("child").unwrap(),
         command: Arc::new(command),
+        stdin: Stdin::default(),
         output,
         observer: Arc::clone(&told) as Arc<dyn Observer>,
     });
