@@ -7,6 +7,7 @@ pub mod exit_code;
 pub mod manifest;
 pub mod performance;
 pub mod quantity;
+pub mod session_result;
 pub mod settings;
 pub mod wall_time;
 pub mod words;

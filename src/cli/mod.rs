@@ -6,6 +6,7 @@ pub mod help;
 pub mod out;
 pub mod progress;
 pub mod screen;
+pub mod session;
 pub mod start;
 pub mod version;
 
@@ -62,6 +63,8 @@ enum Verb {
     Start(start::StartArgs),
     /// Print the effective settings
     Config(config::ConfigArgs),
+    /// Run commands from standard input in one shell that stays
+    Session(session::SessionArgs),
     /// Measure what this machine reaches, against the thresholds of the settings
     Bench(bench::BenchArgs),
     /// Print this help, that of a verb, or the exit codes
@@ -110,6 +113,9 @@ pub enum Error {
         /// What was asked for.
         subject: String,
     },
+    /// There is no session, or no more.
+    #[error(transparent)]
+    Session(#[from] session::SessionVerbError),
     /// Nothing could be measured.
     #[error(transparent)]
     Measure(#[from] MeasureError),
@@ -124,6 +130,7 @@ impl Error {
         match self {
             Self::Manifest(_) | Self::Settings(_) => exit_code::INVALID_CONFIGURATION,
             Self::NoSuchHelp { .. } => exit_code::USAGE,
+            Self::Session(_) => exit_code::EXEC_FAILED,
             Self::NoDirectory(_)
             | Self::Output(_)
             | Self::Toml(_)
@@ -202,7 +209,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
         Verb::Start(args) => args.file.file.clone(),
         Verb::Config(args) => args.file.file.clone(),
         Verb::Bench(args) => args.file.file.clone(),
-        Verb::Help(_) | Verb::Version(_) => None,
+        Verb::Session(_) | Verb::Help(_) | Verb::Version(_) => None,
     };
     let context = Context {
         file: after_verb.or(cli.file.file),
@@ -213,6 +220,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
     match cli.verb {
         Verb::Start(args) => start::run(&args, &context),
         Verb::Config(args) => config::run(&args, &context),
+        Verb::Session(args) => session::run(&args),
         Verb::Bench(args) => bench::run(&args, &context),
         Verb::Help(args) => help::run(&args),
         Verb::Version(args) => version::run(&args),
