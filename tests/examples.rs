@@ -316,3 +316,25 @@ fn the_bridge_ends_when_nobody_reads_its_results() {
     bridge.ask(&json!({ "command": ["true"] }));
     assert_eq!(bridge.process.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_session_of_the_bridge_keeps_its_state_and_its_order() {
+    let mut bridge = Bridge::start();
+    let line = |text: &str| json!({ "session": "a", "shell": text });
+    bridge.ask_and_wait(&line("cd /; x=1"));
+    let told = bridge.ask_and_wait(&line("pwd; echo $x"));
+    assert_eq!(told["stdout"]["text"], "/\n1\n", "{told}");
+    assert_eq!(told["state"], "kept");
+    let other = bridge.ask_and_wait(&json!({ "session": "b", "shell": "echo \"<$x>\"" }));
+    assert_eq!(other["stdout"]["text"], "<>\n", "{other}");
+    let mut overrun = line("sleep 1000");
+    overrun["timeout"] = json!("100ms");
+    let overrun = bridge.ask_and_wait(&overrun);
+    assert_eq!(
+        (&overrun["outcome"], &overrun["state"]),
+        (&json!("timed_out"), &json!("lost"))
+    );
+    let fresh = bridge.ask_and_wait(&line("echo \"<$x>\""));
+    assert_eq!(fresh["stdout"]["text"], "<>\n", "{fresh}");
+    assert_eq!(bridge.finish(), (Vec::new(), Some(0)));
+}

@@ -1,13 +1,14 @@
 //! A shell bridge: a JSON request a line on stdin, many commands at once, a JSON result a line on stdout.
 //!
 //! `echo '{"command": ["echo", "hi"], "cwd": "/tmp", "timeout": "10s"}' | cargo run --example bridge`; `{"shell": "…"}` runs
-//! a line of shell.
+//! a line of shell, and `{"session": "a", "shell": "…"}` one in a shell that stays.
 //!
 //! It ends in order: 0 at the end of its input, 130, 143 and 129 after SIGINT, SIGTERM and SIGHUP.
 
 use std::error::Error;
 use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use answer::Bridge;
 
 mod answer;
 mod request;
@@ -44,6 +47,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (is_printed, printed) = oneshot::channel();
     thread::spawn(move || is_printed.send(print(to_print)));
 
+    let bridge = Arc::new(Bridge::new(tree.clone()));
     let mut under_way = JoinSet::new();
     let (mut number, mut at_end) = (0, false);
     while !at_end || !under_way.is_empty() {
@@ -51,9 +55,9 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             line = requests.recv(), if !at_end && under_way.len() < AT_ONCE => {
                 let Some(line) = line else { at_end = true; continue };
                 number += 1;
-                let (tree, results) = (tree.clone(), results.clone());
+                let (bridge, results) = (Arc::clone(&bridge), results.clone());
                 under_way.spawn(async move {
-                    let result = answer::answer(&tree, &line, number).await;
+                    let result = bridge.answer(&line, number).await;
                     results.send(result).await.is_ok()
                 });
             }

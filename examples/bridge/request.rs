@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kimi_actors::Exec;
 use kimi_actors::policy::spec::{BaseEnv, CommandSpec};
+use kimi_actors::session::Line;
 use kimi_shell::quantity;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub(crate) struct Request {
     command: Option<Vec<String>>,
     /// A line for the shell, instead.
     shell: Option<String>,
+    /// The name of the shell that stays and runs it, for a line.
+    session: Option<String>,
     /// The working directory.
     cwd: Option<PathBuf>,
     /// A text such as `10s`, or a number of seconds; 30 s if absent.
@@ -26,8 +29,19 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The command, with its bounds and little of our environment.
-    pub(crate) fn exec(&self) -> Result<Exec, String> {
+    /// What is to be done, within its bounds and with little of our environment.
+    pub(crate) fn work(&self) -> Result<Work, String> {
+        let timeout = self.timeout.as_ref().map(duration).transpose()?;
+        if let Some(name) = &self.session {
+            let (Some(text), None, None) = (&self.shell, &self.command, &self.cwd) else {
+                return Err(
+                    "expected `shell` beside `session`, and neither `command` nor `cwd`".to_owned(),
+                );
+            };
+            let mut line = Line::new(text);
+            line.timeout = timeout.or(line.timeout);
+            return Ok(Work::Session(name.clone(), line));
+        }
         let mut command = match (&self.command, &self.shell) {
             (Some(words), None) => {
                 let (program, args) = words.split_first().ok_or("`command` is empty")?;
@@ -39,11 +53,17 @@ impl Request {
         command.cwd.clone_from(&self.cwd);
         command.base_env = BaseEnv::Minimal;
         let mut exec = Exec::new(command);
-        if let Some(timeout) = &self.timeout {
-            exec.timeout = Some(duration(timeout)?);
-        }
-        Ok(exec)
+        exec.timeout = timeout.or(exec.timeout);
+        Ok(Work::Exec(exec))
     }
+}
+
+/// What a request asks for.
+pub(crate) enum Work {
+    /// A command of its own.
+    Exec(Exec),
+    /// A line for the shell of this name.
+    Session(String, Line),
 }
 
 fn duration(value: &Value) -> Result<Duration, String> {
