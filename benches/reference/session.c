@@ -48,7 +48,7 @@ static void *session(void *unused) {
         int out[2], err[2];
         if (pipe2(out, O_CLOEXEC | O_NONBLOCK) || pipe2(err, O_CLOEXEC | O_NONBLOCK)) die("pipe2");
         int length = snprintf(text, sizeof text,
-                              "command eval '%s' </dev/null >/proc/%d/fd/%d 2>/proc/%d/fd/%d 3>&-;echo $? >&3\n", line,
+                              "\\command eval '%s' </dev/null >/proc/%d/fd/%d 2>/proc/%d/fd/%d 3>&-;\\command echo \"$?\" >&3\n", line,
                               getpid(), out[1], getpid(), err[1]);
         if (write(in[1], text, length) != length) die("write");
         struct pollfd fds[3] = {{status[0], POLLIN, 0}, {out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
