@@ -3,13 +3,18 @@
 //! Beside the least that does the same in C, in the same run. More than 1.33 times its time (0.75 of its rate) would worry
 //! us, and so would a process that costs more than the bare `output()` of tokio.
 
+use std::hint::black_box;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use kimi_actors::policy::admission::Limits;
+use kimi_actors::policy::escalation::{Escalation, SignalRules};
+use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{BaseEnv, CommandSpec};
+use kimi_actors::policy::time::Moment;
 use kimi_actors::session::{Line, LineEnd, Session, SessionSpec};
 use kimi_actors::{Exec, Runtime, RuntimeHandle};
 use tokio::runtime::Runtime as Tokio;
@@ -36,9 +41,15 @@ const PROCESSES: usize = 1000;
 const LINES: usize = 4000;
 const IN_FLIGHT: usize = 16;
 const SESSIONS: usize = 4;
+/// The argument of the process that measures memory.
+const MEMORY: &str = "--memory";
 const HEAP_BYTES: usize = 512 << 20;
 
 fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == MEMORY) {
+        print_memory();
+        return ExitCode::SUCCESS;
+    }
     if !is_asked_for() {
         return ExitCode::SUCCESS;
     }
@@ -47,7 +58,8 @@ fn main() -> ExitCode {
     let bed = Bed::new();
     processes(&bed, &mut report);
     lines(&bed, &mut report);
-    memory(&bed, &mut report);
+    peers(&bed, &mut report);
+    memory(&mut report);
     bed.end();
     report.end()
 }
@@ -300,42 +312,185 @@ fn lines(bed: &Bed, report: &mut Report) {
 }
 
 /// What a command takes beyond what it wrote, running and waiting; and whether a large heap of ours makes it dear.
-fn memory(bed: &Bed, report: &mut Report) {
-    let small = bed.nothing.as_path();
+fn memory(report: &mut Report) {
+    let measured = || -> [f64; 3] {
+        let ours = std::env::current_exe().expect("the system knows this program");
+        let output = command(ours)
+            .arg(MEMORY)
+            .output()
+            .expect("it can be started anew");
+        let text = String::from_utf8(output.stdout).expect("it prints numbers");
+        let numbers: Vec<f64> = text
+            .split_whitespace()
+            .map(|word| word.parse().expect("a number"))
+            .collect();
+        numbers.try_into().expect("three numbers")
+    };
+    let rounds: Vec<[f64; 3]> = (0..7).map(|_| measured()).collect();
+    let column = |n: usize| rounds.iter().map(|round| round[n]).collect::<Vec<_>>();
+    report.alone("a command that runs or waits", "KB", &column(0));
+    let most = column(0).into_iter().fold(0.0, f64::max);
+    let holds = if most <= 16.0 {
+        Ok(())
+    } else {
+        Err(format!("{most:.1} KB"))
+    };
+    report.require("at most 16 KB a command", holds);
+    let pairs = Pairs {
+        ours: column(2),
+        reference: column(1),
+    };
+    let wanted = Wanted {
+        aim: 1.0,
+        gate: 1.25,
+    };
+    report.compare_to(
+        "with a heap of 512 MB, to without",
+        "us",
+        &pairs,
+        Some(wanted),
+    );
+}
+
+/// Prints what a command takes in kilobytes, then what one costs without and with a large heap; in a process of its own, so
+/// that no memory of former figures is used again.
+fn print_memory() {
+    let bed = Bed::new();
     let limits = Limits::default();
     let asked = (limits.max_concurrent + limits.queue) as usize;
-    bed.tokio.block_on(async {
-        let rss = || status(std::process::id(), "VmRSS:");
+    let rss = || status(std::process::id(), "VmRSS:");
+    let held = bed.tokio.block_on(async {
         let sleep = || Exec::new(CommandSpec::new("/bin/sleep", ["60"]));
-        // What the allocator keeps from the first time does not count.
-        for _ in 0..2 {
-            let before = rss();
-            let tickets: Vec<_> = (0..asked).map(|_| bed.handle.begin_exec(sleep())).collect();
-            // Answered after all that was asked for.
-            bed.handle.status().await.expect("the runtime runs");
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            #[expect(clippy::cast_precision_loss, reason = "these are few")]
-            let each = rss().saturating_sub(before) as f64 / asked as f64;
-            drop(tickets);
-            report.alone("memory of a running or waiting command", "KB", &[each]);
-            report.require(
-                "at most 16 KB a command",
-                if each <= 16.0 {
-                    Ok(())
-                } else {
-                    Err(format!("{each:.1} KB"))
-                },
-            );
+        let before = rss();
+        let tickets: Vec<_> = (0..asked).map(|_| bed.handle.begin_exec(sleep())).collect();
+        // Until all that have a place run.
+        while child_count() < limits.max_concurrent as usize {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        let held = rss().saturating_sub(before);
+        drop(tickets);
+        while child_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        held
     });
-    let light = || bed.ours(small, 1);
-    let heap = std::cell::OnceCell::new();
-    let heavy = || {
-        heap.get_or_init(|| vec![1_u8; HEAP_BYTES]);
-        bed.ours(small, 1)
+    let light = bed.ours(&bed.nothing, 1);
+    let heap = vec![1_u8; HEAP_BYTES];
+    let heavy = bed.ours(&bed.nothing, 1);
+    assert_eq!(heap.last(), Some(&1));
+    #[expect(clippy::cast_precision_loss, reason = "these are few")]
+    let each = held as f64 / asked as f64;
+    drop(writeln!(std::io::stdout(), "{each} {light} {heavy}"));
+    bed.end();
+}
+
+/// Of this process, whichever of its threads started them.
+fn child_count() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("we are here");
+    tasks
+        .map(|task| {
+            let path = task
+                .expect("a directory can be read")
+                .path()
+                .join("children");
+            std::fs::read_to_string(path)
+                .unwrap_or_default()
+                .split_whitespace()
+                .count()
+        })
+        .sum()
+}
+
+/// Beside Bun, where it is: in the `PATH`, or installed by `npm install --prefix benches/peers bun`.
+fn peers(bed: &Bed, report: &mut Report) {
+    let Some(bun) = bun() else {
+        Report::note("no bun here: not compared with it");
+        return;
     };
-    let before: Vec<f64> = (0..7).map(|_| light()).collect();
-    let after: Vec<f64> = (0..7).map(|_| heavy()).collect();
-    report.alone("one at a time", "us", &before);
-    report.alone("one at a time, with a heap of 512 MB", "us", &after);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/commands.js");
+    let peer = |way: &str, count: usize| {
+        let mut command = command(bun.clone());
+        command
+            .arg(&script)
+            .args([way, &count.to_string()])
+            .arg(&bed.nothing);
+        rate(&mut command)
+    };
+    let small = bed.nothing.as_path();
+    for (name, in_flight) in [
+        ("one at a time, to Bun.spawn", 1),
+        ("16 in flight, to Bun.spawn", IN_FLIGHT),
+    ] {
+        let pairs = Pairs::measure(|| bed.ours(small, in_flight), || peer("spawn", PROCESSES));
+        report.compare(name, "us", &pairs);
+    }
+    let pairs = Pairs::measure(|| bed.session(SESSIONS, "echo hi"), || peer("shell", LINES));
+    report.compare("a line, four sessions, to Bun's $", "us", &pairs);
+    let handlers = 10_000;
+    let pairs = Pairs::measure(|| bed.registration(handlers), || peer("on", handlers));
+    report.compare_to(
+        "register a handler, to process.on",
+        "us",
+        &pairs,
+        Some(NO_SLOWER),
+    );
+    let many = 1_000_000;
+    let pairs = Pairs::measure(|| bed.count(many), || peer("count", many));
+    report.compare_to(
+        "count the handlers, to listenerCount",
+        "us",
+        &pairs,
+        Some(NO_SLOWER),
+    );
+    let pairs = Pairs::measure(|| dispatch(many), || peer("emit", many));
+    report.compare_to("dispatch a signal, to emit", "us", &pairs, Some(NO_SLOWER));
+}
+
+fn bun() -> Option<PathBuf> {
+    let installed =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/node_modules/.bin/bun");
+    let in_path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&in_path)
+        .map(|directory| directory.join("bun"))
+        .chain([installed])
+        .find(|path| path.exists())
+}
+
+/// What the signal thread decides by for each signal, in microseconds.
+fn dispatch(count: usize) -> f64 {
+    let mut escalation = Escalation::new(SignalRules::default());
+    let begin_ns = now_ns();
+    for _ in 0..count {
+        black_box(escalation.next(black_box(Signal::USR1), black_box(Moment::ZERO)));
+    }
+    each(begin_ns, count)
+}
+
+impl Bed {
+    /// Registers handlers with a runtime of their own, in microseconds each.
+    fn registration(&self, count: usize) -> f64 {
+        self.tokio.block_on(async {
+            let handle = Runtime::builder()
+                .start()
+                .await
+                .expect("the runtime starts");
+            let begin_ns = now_ns();
+            for number in 0..count {
+                handle.on_shutdown("bench", move || async move {
+                    black_box(number);
+                });
+            }
+            let each = each(begin_ns, count);
+            handle.shutdown().await;
+            each
+        })
+    }
+
+    fn count(&self, count: usize) -> f64 {
+        let begin_ns = now_ns();
+        for _ in 0..count {
+            black_box(black_box(&self.handle).cleanup_count());
+        }
+        each(begin_ns, count)
+    }
 }
