@@ -147,7 +147,7 @@ impl Bed {
     }
 }
 
-fn compile(name: &str, flags: &[&str]) -> PathBuf {
+pub(crate) fn compile(name: &str, flags: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/reference/{name}.c"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reference-{name}"));
     let status = command("cc".into())
