@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod document;
 pub mod exit_code;
+pub mod grammar;
 pub mod manifest;
 pub mod quantity;
 pub mod settings;

@@ -380,7 +380,7 @@ fn each_mistake_is_reported_where_it_was_made() {
         (
             "version: 2\nservices: { a: { command: [x] } }\n".into(),
             "1:10",
-            "expected the version 1",
+            "expected `version` to be `1`, found the number 2",
         ),
         (
             "version: \"1\"\nservices: { a: { command: [x] } }\n".into(),
@@ -404,7 +404,7 @@ fn each_mistake_is_reported_where_it_was_made() {
             "unknown key `comand` in the service `a`; did you mean `command`?",
         ),
         (
-            "version: 1\nservices:\n  a: { image: x, shell: x }\n".into(),
+            "version: 1\nservices:\n  a: { qqq: x, shell: x }\n".into(),
             "3:8",
             "expected one of type, command",
         ),
@@ -492,7 +492,7 @@ fn each_mistake_is_reported_where_it_was_made() {
         (
             service("restart: { backoff: { jitter: 2 } }"),
             "3:59",
-            "to be 0 to 1, found 2",
+            "a number from 0 to 1, found the number 2",
         ),
         (
             service("success_exit_codes: [0, 256]"),
@@ -509,11 +509,7 @@ fn each_mistake_is_reported_where_it_was_made() {
             "3:35",
             "expected `service`, `task`",
         ),
-        (
-            service("readiness: { tcp: 1 }"),
-            "3:29",
-            "not supported by this version",
-        ),
+        (service("tty: true"), "3:29", "gives no terminal"),
         (service("env: { A: null }"), "3:36", "for an empty value"),
         (service("env: { A=B: 1 }"), "3:36", "no name of a variable"),
         (
@@ -554,7 +550,7 @@ fn each_mistake_is_reported_where_it_was_made() {
                 service("cwd: .")
             ),
             "5:3",
-            "has no `children`",
+            "`children` is missing in the supervisor `s`",
         ),
         (
             format!(

@@ -7,6 +7,8 @@ pub mod decode;
 pub mod nearest;
 pub mod problem;
 pub mod read;
+pub mod record;
+pub mod shape;
 mod toml;
 mod yaml;
 
