@@ -54,7 +54,7 @@ pub static LINE: Grammar = Grammar {
 pub static NAME: Grammar = Grammar {
     expected: "a name",
     // Keys that begin with `x-` are free, so that no name does.
-    pattern: Some("^([A-Za-wyz0-9][A-Za-z0-9_-]{0,62}|[xX]([A-Za-z0-9_][A-Za-z0-9_-]{0,61})?)$"),
+    pattern: Some("^([A-Za-wyz0-9][A-Za-z0-9_-]{0,62}|x([A-Za-z0-9_][A-Za-z0-9_-]{0,61})?)$"),
     takes: Takes::Written,
     check: |name| {
         if let Err(error) = ChildName::new(name) {
@@ -76,15 +76,20 @@ pub static NAME: Grammar = Grammar {
 /// The name of a service, task or supervisor, where it is used: whether it exists is seen when all are known.
 pub static REFERENCE: Grammar = Grammar {
     expected: "the name of a service, task or supervisor",
-    pattern: NAME.pattern,
+    pattern: Some("^([^x]|x[^-]|x$)"),
     takes: Takes::Written,
-    check: |_| Ok(()),
+    check: |text| {
+        if text.is_empty() {
+            return Err("an empty text is no name".to_owned());
+        }
+        Ok(())
+    },
 };
 
 /// A signal, by its name or number.
 pub static SIGNAL: Grammar = Grammar {
     expected: "a signal such as SIGTERM",
-    pattern: Some("^([A-Za-z][A-Za-z0-9+]*|[0-9]{1,2})$"),
+    pattern: Some("^[A-Za-z0-9+]+$"),
     takes: Takes::Written,
     check: |text| match text.parse::<Signal>() {
         Ok(_) => Ok(()),

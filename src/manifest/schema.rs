@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::document::shape::{Grammar, IfAbsent, Key, Kind, Presence, Shape};
+use crate::document::shape::{Grammar, IfAbsent, Key, Kind, Presence, Shape, Takes};
 use crate::grammar::WRITTEN;
 use crate::manifest::keys::MANIFEST;
 use crate::settings;
@@ -147,8 +147,6 @@ fn kind(kind_of: &'static Kind, definitions: &mut Map<String, Value>) -> Value {
 }
 
 fn text_of(grammar: &Grammar) -> Value {
-    use crate::document::shape::Takes;
-
     let mut schema = match grammar.takes {
         Takes::Text => json!({ "type": "string" }),
         Takes::Written => json!({ "type": ["string", "number", "boolean"] }),
@@ -159,6 +157,10 @@ fn text_of(grammar: &Grammar) -> Value {
     schema
 }
 
+/// What fits any text fits one with a variable too.
 fn or_interpolated(pattern: &str) -> String {
+    if pattern == "." {
+        return pattern.to_owned();
+    }
     format!("{pattern}|{INTERPOLATED}")
 }
