@@ -524,7 +524,12 @@ impl Reader<'_> {
 
     fn unknown(self, entry: &Entry, shape: &Shape, called: &Called<'_>) {
         let name = entry.key.as_str();
-        let foreign = shape.foreign.iter().find(|foreign| foreign.key == name);
+        // Others write the same words with other strokes.
+        let plain = name.replace('-', "_");
+        let foreign = shape
+            .foreign
+            .iter()
+            .find(|foreign| foreign.key == name || foreign.key == plain);
         let hint = match foreign.map(|foreign| foreign.instead) {
             Some(Instead::Write(here)) => format!("; did you mean `{here}`?"),
             Some(Instead::Say(why)) => format!("; {why}"),
@@ -562,6 +567,9 @@ impl Reader<'_> {
                 );
             }
         }
+        let all_known = entries
+            .iter()
+            .all(|entry| is_free(entry) || shape.key(&entry.key).is_some());
         let mut chosen = entries
             .iter()
             .filter(|entry| shape.choice.contains(&entry.key.as_str()))
@@ -571,7 +579,8 @@ impl Reader<'_> {
             names.join(", ")
         };
         match (chosen.next(), chosen.find(|_| true)) {
-            (None, _) if !shape.choice.is_empty() => {
+            // One that is not known may be meant for it, and is told already.
+            (None, _) if !shape.choice.is_empty() && all_known => {
                 let none = match shape.choice {
                     [first, second] => format!("neither `{first}` nor `{second}`"),
                     _ => format!("none of {}", choices()),

@@ -387,7 +387,7 @@ macro_rules! rhythm {
 const READY: [Key; 5] = rhythm!("readiness");
 const LIVE: [Key; 5] = rhythm!("liveness");
 
-/// What other programs call the keys of a probe.
+/// What other programs call the keys of a probe. What only one kind of probe knows is a stranger to the other.
 const FOREIGN_PROBE: &[Foreign] = &[
     Foreign::named("test", "exec"),
     Foreign::named("command", "exec"),
@@ -407,7 +407,11 @@ const FOREIGN_PROBE: &[Foreign] = &[
         "start_interval",
         "the rhythm before and after it is ready is the same",
     ),
+    Foreign::absent("log", TOLD),
+    Foreign::absent("notify_fd", TOLD),
+    Foreign::absent("sd_notify", TOLD),
 ];
+const TOLD: &str = "only `readiness` can be told; liveness has to be asked";
 
 static READINESS: Shape = Shape {
     name: "readiness",
@@ -701,8 +705,7 @@ static LOGS: Shape = Shape {
     ],
     choice: &[],
     foreign: &[
-        Foreign::named("max-size", "max_size"),
-        Foreign::named("max-file", "max_files"),
+        Foreign::named("max_file", "max_files"),
         Foreign::named("max_size_mb", "max_size"),
         Foreign::named("max_backups", "max_files"),
         Foreign::named("max_age_days", "max_age"),
@@ -765,7 +768,7 @@ const FOREIGN_SERVICE: &[Foreign] = &[
     Foreign::named("env_vars", "env"),
     Foreign::named("working_dir", "cwd"),
     Foreign::named("workdir", "cwd"),
-    Foreign::named("working-directory", "cwd"),
+    Foreign::named("working_directory", "cwd"),
     Foreign::named("directory", "cwd"),
     Foreign::named("dir", "cwd"),
     Foreign::named("entrypoint", "command"),
