@@ -1694,3 +1694,77 @@ fn replicas_are_no_bomb() {
         "{found:#?}"
     );
 }
+
+/// A text of many similar parts.
+fn each(numbers: std::ops::Range<usize>, part: impl Fn(usize) -> String) -> String {
+    numbers.map(part).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn what_is_shared_is_no_bomb_either() {
+    let services = |count: usize, keys: &str| -> String {
+        each(0..count, |n| {
+            format!("  s{n}: {{ command: [x], {keys} }}\n")
+        })
+    };
+    let variables = each(0..10_000, |n| format!("N{n}: {n}, "));
+    let by_defaults = format!(
+        "version: 1\ndefaults: {{ env: {{ {variables} }} }}\nservices:\n{}",
+        services(1500, "")
+    );
+    let by_replicas = format!(
+        "version: 1\nservices:\n  a: {{ command: [x, {}], replicas: 1000 }}\n",
+        "y".repeat(100_000)
+    );
+    let ends = "condition: succeeded";
+    let on_all = each(0..9, |n| format!("s{n}: {{ {ends} }}, "));
+    let by_dependencies = format!(
+        "version: 1\nservices:\n{}  b: {{ command: [x], replicas: 1000, depends_on: {{ {on_all} }} }}\n",
+        services(9, "type: task, replicas: 1000")
+    );
+    for bomb in [by_defaults, by_replicas, by_dependencies] {
+        let found = mistakes("kimi-shell.yaml", &bomb);
+        assert!(
+            found.iter().any(|it| it.contains("more than 64MiB")),
+            "{found:#?}"
+        );
+        assert!(found.len() <= 2, "{found:#?}");
+    }
+}
+
+#[test]
+fn supervisors_stand_in_each_other_as_deep_as_is_sensible() {
+    let chain = |depth: usize| -> String {
+        let nested = each(1..depth, |n| {
+            format!("  s{}: {{ children: [s{n}] }}\n", n - 1)
+        });
+        format!(
+            "version: 1\nservices: {{ a: {{ command: [x] }} }}\nsupervisors:\n{nested}  s{}: {{ children: [a] }}\n",
+            depth - 1
+        )
+    };
+    load(&chain(60));
+    let found = mistakes("kimi-shell.yaml", &chain(3000));
+    assert!(
+        found.iter().any(|it| it.contains("64 supervisors deep")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn what_has_nothing_below_it_that_counts_cannot_be_waited_for() {
+    let text = "version: 1
+services:
+  a: { command: [x], profiles: [p] }
+  b: { command: [x], depends_on: [s] }
+supervisors: { s: { children: [a] } }
+";
+    let Err(error) = with_profiles(text, &[], &[]) else {
+        panic!("no mistake");
+    };
+    assert!(
+        error.to_string().contains("4:35: `b` depends on `s`"),
+        "{error}"
+    );
+    assert!(with_profiles(text, &["p"], &[]).is_ok());
+}

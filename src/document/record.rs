@@ -87,8 +87,8 @@ impl<'a> Record<'a> {
     /// Reads a whole document, which is called `what` in mistakes.
     pub fn read(report: &Report, node: &'a Node, shape: &'static Shape, what: &str) -> Self {
         let start = Span {
-            start: node.span.start,
             end: node.span.start,
+            ..node.span
         };
         Reader { report }.record(node, shape, start, &Called::Whole(what))
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use kimi_actors::policy::order;
 use kimi_actors::policy::restart::Restart;
-use kimi_actors::policy::spec::{Condition, Kind, OnLost, OnRestart, TreeRules};
+use kimi_actors::policy::spec::{Condition, Kind, NodeRules, OnLost, OnRestart, TreeRules};
 
 use crate::document::Span;
 use crate::document::decode::Report;
@@ -32,6 +32,13 @@ pub(super) struct Check<'c, 'a> {
     pub(super) active: &'c HashSet<&'a str>,
 }
 
+/// What a name belongs to.
+#[derive(Clone, Copy)]
+enum Named<'c, 'a> {
+    Service(&'c Service<'a>),
+    Supervisor,
+}
+
 /// When a service or task restarts.
 pub(super) fn restart_of(service: &Service<'_>, settings: &Settings) -> Restart {
     service.shared.restart.policy.unwrap_or(match service.kind {
@@ -45,8 +52,9 @@ impl<'a> Check<'_, 'a> {
     pub(super) fn all(self) {
         self.names();
         self.parents();
+        let named = self.named();
         for service in &self.wire.services {
-            self.dependencies(service);
+            self.dependencies(service, &named);
             self.probes(service);
             self.port(service);
         }
@@ -100,7 +108,15 @@ impl<'a> Check<'_, 'a> {
         }
     }
 
-    fn dependencies(self, service: &Service<'a>) {
+    fn named(&self) -> HashMap<&'a str, Named<'_, 'a>> {
+        let supervisors = self.wire.supervisors.iter();
+        let supervisors = supervisors.map(|it| (it.name.value, Named::Supervisor));
+        let services = self.wire.services.iter();
+        let services = services.map(|it| (it.name.value, Named::Service(it)));
+        supervisors.chain(services).collect()
+    }
+
+    fn dependencies(self, service: &Service<'a>, named: &HashMap<&'a str, Named<'_, 'a>>) {
         let name = service.name.value;
         let mut seen = HashSet::new();
         for dependency in &service.depends_on {
@@ -110,11 +126,9 @@ impl<'a> Check<'_, 'a> {
                     format!("`{on}` stands twice in `depends_on` of the service `{name}`");
                 self.report.wrong(span, message);
             }
-            let service_on = self.wire.services.iter().find(|it| it.name.value == on);
-            let is_supervisor = self.wire.supervisors.iter().any(|it| it.name.value == on);
-            match service_on {
-                Some(on) => self.dependency(service, dependency, on),
-                None if is_supervisor => self.dependency_on_supervisor(name, dependency),
+            match named.get(on) {
+                Some(Named::Service(on)) => self.dependency(service, dependency, on),
+                Some(Named::Supervisor) => self.dependency_on_supervisor(name, dependency),
                 None => {
                     let what = format!("`depends_on` of `{name}`");
                     self.report.wrong(span, self.unknown_name(on, &what));
@@ -196,14 +210,11 @@ impl<'a> Check<'_, 'a> {
                 );
             }
             self.readiness(service, readiness);
-        } else if let Some(At { span, .. }) = service.shared.start_timeout {
-            // In the defaults it is meant for those that have a probe.
-            if self.is_own(service, span) {
-                self.warned.wrong(
-                    span,
-                    format!("`{name}` has no `readiness`, so that `start_timeout` does nothing"),
-                );
-            }
+        } else if let Some(span) = service.own_start_timeout {
+            self.warned.wrong(
+                span,
+                format!("`{name}` has no `readiness`, so that `start_timeout` does nothing"),
+            );
         }
         if let Some(liveness) = &service.liveness {
             if restart_of(service, self.settings) == Restart::Never {
@@ -216,18 +227,6 @@ impl<'a> Check<'_, 'a> {
             }
             self.address(service, liveness, "liveness");
         }
-    }
-
-    /// Whether a part of the file stands in the service itself.
-    fn is_own(self, service: &Service<'_>, span: Span) -> bool {
-        let after = |at: Span| at.start > service.name.span.start && at.start <= span.start;
-        let mut others = self
-            .wire
-            .services
-            .iter()
-            .map(|it| it.name.span)
-            .filter(|at| at.start != service.name.span.start);
-        span.start > service.name.span.start && !others.any(after)
     }
 
     fn readiness(self, service: &Service<'a>, readiness: &Probe<'a>) {
@@ -364,6 +363,37 @@ impl<'a> Check<'_, 'a> {
                 let path = path.join(" → ");
                 self.report
                     .wrong(cycle.span, format!("these wait for each other: {path}"));
+            }
+        }
+    }
+
+    /// What counts cannot wait for a supervisor below which nothing does.
+    pub(super) fn in_tree(self, rules: &TreeRules) {
+        let mut present: HashSet<&str> = HashSet::new();
+        let mut stack = vec![&rules.root];
+        while let Some(supervisor) = stack.pop() {
+            for member in &supervisor.members {
+                match member {
+                    NodeRules::Child(child) => {
+                        present.insert(child.name.as_str());
+                    }
+                    NodeRules::Supervisor(nested) => {
+                        present.insert(nested.name.as_str());
+                        stack.push(nested);
+                    }
+                }
+            }
+        }
+        let services = self.wire.services.iter();
+        for service in services.filter(|service| self.is_active(service.name.value)) {
+            for At { value: on, span } in service.depends_on.iter().map(|it| it.on) {
+                if !present.contains(on) {
+                    let name = service.name.value;
+                    self.report.wrong(
+                        span,
+                        format!("`{name}` depends on `{on}`, below which nothing counts in the active profiles"),
+                    );
+                }
             }
         }
     }

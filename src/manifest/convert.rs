@@ -2,13 +2,14 @@
 //!
 //! Here *service* and *task* become *child*, replicas become a supervisor, and defaults are filled in from the settings.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use kimi_actors::policy::exit::SuccessCodes;
+use kimi_actors::policy::order::MAX_DEPTH;
 use kimi_actors::policy::probe::{self, Probes};
 use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::spec::{
@@ -16,15 +17,16 @@ use kimi_actors::policy::spec::{
     Readiness, StopSpec, SupervisorRules, TreeRules,
 };
 
-use crate::document::Source;
 use crate::document::decode::Report;
 use crate::document::problem::Problem;
 use crate::document::read::{self, ReadError};
+use crate::document::{Source, Span};
 use crate::manifest::check::{self, Check, restart_of, start_timeout_of};
-use crate::manifest::environment::{Inherit, Variables};
+use crate::manifest::environment::{Inherit, Variables, bytes_of};
 use crate::manifest::probe::{Ask, Probe};
 use crate::manifest::wire::{self, Aim, At, Bound, EnvFile, RestartRule, Service};
 use crate::manifest::{LogRules, Refusal, env_file, profile};
+use crate::quantity;
 use crate::settings::{Inputs, Origins, Settings};
 
 /// What the conversion needs besides the manifest.
@@ -38,15 +40,48 @@ pub(super) struct Conversion<'a> {
     pub(super) directory: &'a Path,
     /// The files of variables that were read, each once.
     pub(super) env_files: RefCell<HashMap<PathBuf, ReadVariables>>,
+    pub(super) budget: Budget,
+}
+
+/// How large all that a manifest stands for may be: replicas, defaults and files of variables make much out of little.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// About what the rules of a child take, without its dependencies.
+const CHILD_BYTES: usize = 1024;
+/// About what a dependency takes.
+const DEPENDENCY_BYTES: usize = 64;
+
+/// What is left of that.
+pub(super) struct Budget {
+    left: Cell<usize>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            left: Cell::new(MOST_BYTES),
+        }
+    }
+}
+
+impl Budget {
+    /// Whether so much more may be; once it may not, nothing more may.
+    fn spend(&self, bytes: usize) -> bool {
+        let left = self.left.get().checked_sub(bytes);
+        self.left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.left.get() == 0
+    }
 }
 
 /// The variables of a file; nothing if it does not exist.
 type ReadVariables = Option<Arc<Vec<(String, String)>>>;
 
 /// What a manifest means; if anything was reported, it is not to be used.
-#[derive(Default)]
 pub(super) struct Converted {
-    pub(super) members: Vec<NodeRules>,
+    pub(super) rules: TreeRules,
     pub(super) commands: Vec<(ChildName, CommandSpec)>,
     pub(super) probes: Vec<(ChildName, Probes)>,
     pub(super) stop_commands: Vec<(ChildName, CommandSpec)>,
@@ -85,8 +120,18 @@ impl Conversion<'_> {
         };
         check.all();
         let mut converted = Converted {
+            rules: TreeRules {
+                limits: self.settings.children.limits(),
+                ..TreeRules::new(Vec::new())
+            },
+            commands: Vec::new(),
+            probes: Vec::new(),
+            stop_commands: Vec::new(),
+            logs: Vec::new(),
+            on_request: Vec::new(),
+            refusals: Vec::new(),
+            elsewhere: Vec::new(),
             warnings: check::unknown_profiles(wire, self.inputs),
-            ..Converted::default()
         };
         let replicated: HashMap<&str, u16> = wire
             .services
@@ -98,8 +143,8 @@ impl Conversion<'_> {
             supervisors: HashMap::new(),
         };
         for service in &wire.services {
-            if let (true, Some(name)) = (active.contains(service.name.value), checked(service.name))
-            {
+            let counts = active.contains(service.name.value) && !self.budget.is_spent();
+            if let (true, Some(name)) = (counts, checked(service.name)) {
                 let node = self.service(&name, service, &replicated, &mut converted);
                 parts.services.insert(service.name.value.to_owned(), node);
             }
@@ -112,12 +157,64 @@ impl Conversion<'_> {
                     .insert(supervisor.name.value.to_owned(), rules);
             }
         }
-        converted.members = arrange(wire, parts);
+        if self.budget.is_spent() {
+            let message = format!(
+                "too large: all commands, environments and dependencies together are more than {}",
+                quantity::size_text(MOST_BYTES as u64)
+            );
+            self.report.wrong(Span::default(), message);
+            return converted;
+        }
+        converted.rules.root.members = self.arrange(wire, parts);
         if self.report.is_clean() {
-            let rules = TreeRules::new(converted.members.clone());
-            check.stop_chain(&rules, self.origins);
+            check.in_tree(&converted.rules);
+            check.stop_chain(&converted.rules, self.origins);
         }
         converted
+    }
+
+    /// The members of the root, each with all below it.
+    fn arrange(&self, wire: &wire::Manifest<'_>, mut parts: Parts) -> Vec<NodeRules> {
+        let lists: HashMap<&str, &wire::Supervisor<'_>> = wire
+            .supervisors
+            .iter()
+            .map(|supervisor| (supervisor.name.value, supervisor))
+            .collect();
+        let listed: HashSet<&str> = wire
+            .supervisors
+            .iter()
+            .flat_map(|supervisor| supervisor.children.iter().map(|child| child.value))
+            .collect();
+        wire.names()
+            .filter(|name| !listed.contains(name))
+            .filter_map(|name| self.take(name, &mut parts, &lists, 1))
+            .collect()
+    }
+
+    /// Takes a member out, with all below it; none if it was taken before, does not count or has nothing below it that does.
+    fn take(
+        &self,
+        name: &str,
+        parts: &mut Parts,
+        lists: &HashMap<&str, &wire::Supervisor<'_>>,
+        depth: usize,
+    ) -> Option<NodeRules> {
+        if let Some(node) = parts.services.remove(name) {
+            return Some(node);
+        }
+        let mut supervisor = parts.supervisors.remove(name)?;
+        let list = lists.get(name)?;
+        if depth > MAX_DEPTH {
+            let message = format!("`{name}` stands more than {MAX_DEPTH} supervisors deep");
+            self.report.wrong(list.name.span, message);
+            return None;
+        }
+        supervisor.members = list
+            .children
+            .iter()
+            .filter_map(|child| self.take(child.value, parts, lists, depth + 1))
+            .collect();
+        (!supervisor.members.is_empty()).then_some(NodeRules::Supervisor(supervisor))
     }
 
     /// A service or task with all that belongs to it; one with replicas is a supervisor of them.
@@ -151,6 +248,10 @@ impl Conversion<'_> {
             add(name, None);
             return NodeRules::Child(rules);
         };
+        let each = CHILD_BYTES + rules.depends_on.len() * DEPENDENCY_BYTES;
+        if !self.budget.spend(usize::from(of) * each) {
+            return NodeRules::Child(rules);
+        }
         let members = (0..of).map(|index| {
             let name = name.replica(u32::from(index) + 1);
             add(&name, Some(Replica { index, of }));
@@ -177,6 +278,9 @@ impl Conversion<'_> {
         replica: Option<Replica>,
         converted: &mut Converted,
     ) {
+        if self.budget.is_spent() {
+            return;
+        }
         let environment = environment.of_replica(service, replica);
         let command = |command: &wire::Command<'_>| self.command(service, command, &environment);
         if let Some(line) = &service.command {
@@ -313,9 +417,17 @@ impl Conversion<'_> {
             on_lost: dependency.on_lost.map_or(settings.on_lost, |at| at.value),
         };
         match (dependency.condition, replicated.get(dependency.on.value)) {
-            (Condition::Completed | Condition::Succeeded, Some(replicas)) => (1..=*replicas)
-                .map(|ordinal| with(on.replica(u32::from(ordinal))))
-                .collect(),
+            (Condition::Completed | Condition::Succeeded, Some(replicas)) => {
+                let bytes = usize::from(*replicas) * DEPENDENCY_BYTES;
+                let last = if self.budget.spend(bytes) {
+                    *replicas
+                } else {
+                    0
+                };
+                (1..=last)
+                    .map(|ordinal| with(on.replica(u32::from(ordinal))))
+                    .collect()
+            }
             (Condition::Started | Condition::Ready, _) | (_, None) => vec![with(on)],
         }
     }
@@ -380,7 +492,10 @@ impl Conversion<'_> {
             None => self.directory.to_owned(),
         });
         spec.base_env = environment.base;
-        spec.env = environment.variables.clone().into_pairs();
+        let arguments: usize = spec.args.iter().map(|it| it.len()).sum();
+        if self.budget.spend(arguments + environment.variables.bytes()) {
+            spec.env = environment.variables.clone().into_pairs();
+        }
         spec
     }
 
@@ -408,20 +523,46 @@ impl Conversion<'_> {
         let base = match &service.shared.inherit {
             None | Some(Inherit::All) => BaseEnv::Inherited,
             Some(Inherit::Only(names)) => {
-                variables.take(names, &self.inputs.environment);
+                if self.budget.spend(names.iter().map(|it| it.len()).sum()) {
+                    variables.take(names, &self.own_environment());
+                }
                 BaseEnv::Empty
             }
         };
-        for file in service.shared.env_files.iter().flatten() {
-            let read = self.env_file(file, elsewhere);
-            for (name, value) in read.iter().flat_map(|read| read.iter()) {
+        for file in service
+            .shared
+            .env_files
+            .iter()
+            .flat_map(|files| files.iter())
+        {
+            let read = self.env_file(file, elsewhere).unwrap_or_default();
+            let bytes = read.iter().map(|(name, value)| bytes_of(name, value));
+            if !self
+                .budget
+                .spend(bytes.sum::<usize>() + file.path.value.len())
+            {
+                break;
+            }
+            for (name, value) in read.iter() {
                 variables.set(name, value);
             }
         }
-        for (name, value) in &service.shared.env {
-            variables.set(name.value, value);
+        let shared = &service.shared;
+        let of_manifest = || shared.env_below.iter().chain(&*shared.env);
+        let bytes = of_manifest().map(|(name, value)| bytes_of(name.value, value));
+        if self.budget.spend(bytes.sum()) {
+            for (name, value) in of_manifest() {
+                variables.set(name.value, value);
+            }
         }
         Environment { base, variables }
+    }
+
+    fn own_environment(&self) -> HashMap<&OsStr, &OsStr> {
+        let pairs = self.inputs.environment.iter();
+        pairs
+            .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+            .collect()
     }
 
     fn env_file(&self, file: &EnvFile<'_>, elsewhere: &mut Vec<Problem>) -> ReadVariables {
@@ -512,37 +653,4 @@ fn cannot(bound: &Bound) -> String {
 /// A name that follows the grammar; what does not was reported before.
 fn checked(name: At<&str>) -> Option<ChildName> {
     ChildName::new(name.value).ok()
-}
-
-/// The members of the root, each with all below it.
-fn arrange(wire: &wire::Manifest<'_>, mut parts: Parts) -> Vec<NodeRules> {
-    let lists: HashMap<&str, &[At<&str>]> = wire
-        .supervisors
-        .iter()
-        .map(|supervisor| (supervisor.name.value, supervisor.children.as_slice()))
-        .collect();
-    let listed: HashSet<&str> = lists
-        .values()
-        .flat_map(|children| children.iter().map(|child| child.value))
-        .collect();
-    wire.names()
-        .filter(|name| !listed.contains(name))
-        .filter_map(|name| parts.take(name, &lists))
-        .collect()
-}
-
-impl Parts {
-    /// Takes a member out, with all below it; none if it was taken before, does not count or has nothing below it that does.
-    fn take(&mut self, name: &str, lists: &HashMap<&str, &[At<&str>]>) -> Option<NodeRules> {
-        if let Some(node) = self.services.remove(name) {
-            return Some(node);
-        }
-        let mut supervisor = self.supervisors.remove(name)?;
-        let children = lists.get(name).copied().unwrap_or_default();
-        supervisor.members = children
-            .iter()
-            .filter_map(|child| self.take(child.value, lists))
-            .collect();
-        (!supervisor.members.is_empty()).then_some(NodeRules::Supervisor(supervisor))
-    }
 }

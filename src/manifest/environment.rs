@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::rc::Rc;
 
 use crate::words::Words;
 
@@ -23,13 +24,13 @@ impl Words for Minimal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Inherit<'a> {
     All,
-    Only(Vec<&'a str>),
+    Only(Rc<[&'a str]>),
 }
 
 impl Inherit<'_> {
     /// Nothing but what every program may expect.
     pub(super) fn minimal() -> Self {
-        Self::Only(MINIMAL.to_vec())
+        Self::Only(Rc::from(MINIMAL))
     }
 }
 
@@ -53,21 +54,30 @@ impl Variables {
     }
 
     /// Takes those that are named from an environment, as far as they are there.
-    pub(super) fn take(&mut self, names: &[&str], environment: &[(OsString, OsString)]) {
+    pub(super) fn take(&mut self, names: &[&str], environment: &HashMap<&OsStr, &OsStr>) {
         for name in names {
-            let found = environment
-                .iter()
-                .find(|(known, _)| known.as_os_str() == OsStr::new(name));
-            if let Some((name, value)) = found {
-                self.set(name.clone(), value.clone());
+            if let Some(value) = environment.get(OsStr::new(name)) {
+                self.set(name, value);
             }
         }
+    }
+
+    /// About what they take together.
+    pub(super) fn bytes(&self) -> usize {
+        let pairs = self.pairs.iter();
+        pairs.map(|(name, value)| bytes_of(name, value)).sum()
     }
 
     /// All of them, in the order in which they were first set.
     pub(super) fn into_pairs(self) -> Vec<(OsString, OsString)> {
         self.pairs
     }
+}
+
+/// About what a variable takes.
+pub(super) fn bytes_of(name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> usize {
+    const BESIDE_THE_TEXT: usize = 64;
+    name.as_ref().len() + value.as_ref().len() + BESIDE_THE_TEXT
 }
 
 #[cfg(test)]
@@ -77,7 +87,9 @@ mod tests {
     #[test]
     fn what_is_set_again_keeps_its_place() {
         let mut variables = Variables::default();
-        let environment = [("B", "2"), ("A", "1")].map(|(k, v)| (k.into(), v.into()));
+        let environment = [("B", "2"), ("A", "1")];
+        let environment = environment.map(|(k, v)| (OsStr::new(k), OsStr::new(v)));
+        let environment = environment.into_iter().collect();
         variables.take(&["A", "C", "B"], &environment);
         variables.set("A", "3");
         let expected: Vec<(OsString, OsString)> =

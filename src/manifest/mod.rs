@@ -188,6 +188,7 @@ impl Manifest {
             inputs,
             directory: &project_dir,
             env_files: RefCell::default(),
+            budget: convert::Budget::default(),
         }
         .convert(&wire);
         let mut problems = report.into_problems();
@@ -201,10 +202,7 @@ impl Manifest {
         warnings.dedup();
         warnings.extend(converted.warnings);
         Ok(Self {
-            rules: TreeRules {
-                limits: settings.children.limits(),
-                ..TreeRules::new(converted.members)
-            },
+            rules: converted.rules,
             commands: converted.commands,
             probes: converted.probes,
             stop_commands: converted.stop_commands,

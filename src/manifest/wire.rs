@@ -1,5 +1,7 @@
 //! What stands in a manifest, still without meaning: [`keys`](crate::manifest::keys) says what may, this says what does.
 
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use kimi_actors::policy::restart::{Restart, Strategy};
@@ -39,14 +41,19 @@ pub(super) struct Service<'a> {
     pub(super) liveness: Option<Probe<'a>>,
     /// With the defaults below it.
     pub(super) shared: Shared<'a>,
+    /// Where its own start timeout stands, if it does not come from the defaults.
+    pub(super) own_start_timeout: Option<Span>,
 }
 
-/// The keys that services can share.
+/// The keys that services can share. What can be long is shared too, and not copied for each service: a file that many
+/// services inherit from would become many files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shared<'a> {
     pub(super) cwd: Option<&'a str>,
-    pub(super) env: Vec<(At<&'a str>, &'a str)>,
-    pub(super) env_files: Option<Vec<EnvFile<'a>>>,
+    pub(super) env: Rc<Vec<(At<&'a str>, &'a str)>>,
+    /// The variables of the defaults, not merged here: that would make many out of few.
+    pub(super) env_below: Rc<Vec<(At<&'a str>, &'a str)>>,
+    pub(super) env_files: Option<Rc<[EnvFile<'a>]>>,
     pub(super) inherit: Option<Inherit<'a>>,
     pub(super) start_timeout: Option<At<Duration>>,
     pub(super) restart: RestartRule,
@@ -106,7 +113,7 @@ pub(super) struct Success {
 pub(super) struct StopRule<'a> {
     pub(super) signal: Option<Signal>,
     pub(super) timeout: Option<At<Duration>>,
-    pub(super) command: Option<Command<'a>>,
+    pub(super) command: Option<Rc<Command<'a>>>,
 }
 
 /// Something that the kernel would have to see to.
@@ -213,8 +220,10 @@ impl<'a> Manifest<'a> {
 impl<'a> Service<'a> {
     fn of(name: At<&'a str>, record: &Record<'a>, defaults: &Shared<'a>) -> Self {
         let shell = || record.text("shell").map(Command::Shell);
+        let own = Shared::of(record);
         Self {
             name,
+            own_start_timeout: own.start_timeout.map(|timeout| timeout.span),
             kind: word(record, "type").unwrap_or_default(),
             command: record
                 .get("command")
@@ -230,7 +239,7 @@ impl<'a> Service<'a> {
             depends_on: dependencies(record),
             readiness: record.record("readiness").and_then(Probe::of),
             liveness: record.record("liveness").and_then(Probe::of),
-            shared: Shared::of(record).over(defaults),
+            shared: own.over(defaults),
         }
     }
 }
@@ -267,11 +276,14 @@ impl<'a> Shared<'a> {
         });
         Self {
             cwd: record.text("cwd"),
-            env: record
-                .map("env")
-                .iter()
-                .filter_map(|(name, at)| Some((*name, at.value.text()?)))
-                .collect(),
+            env: Rc::new(
+                record
+                    .map("env")
+                    .iter()
+                    .filter_map(|(name, at)| Some((*name, at.value.text()?)))
+                    .collect(),
+            ),
+            env_below: Rc::default(),
             env_files: record.get("env_file").map(env_files),
             inherit: record.get("env_inherit").map(|at| inherit(&at.value)),
             start_timeout: duration_at(record, "start_timeout"),
@@ -290,15 +302,6 @@ impl<'a> Shared<'a> {
 
     /// What it says, and where it says nothing what the defaults say; maps are merged key by key.
     fn over(mut self, defaults: &Self) -> Self {
-        let is_new =
-            |known: &[(At<&str>, &str)], name: &str| known.iter().all(|(own, _)| own.value != name);
-        let mut env: Vec<_> = defaults
-            .env
-            .iter()
-            .filter(|(name, _)| is_new(&self.env, name.value))
-            .copied()
-            .collect();
-        env.append(&mut self.env);
         let mut bounds: Vec<Bound> = defaults
             .bounds
             .iter()
@@ -314,7 +317,8 @@ impl<'a> Shared<'a> {
         bounds.retain(|bound| bound.is_asked);
         Self {
             cwd: self.cwd.or(defaults.cwd),
-            env,
+            env: self.env,
+            env_below: Rc::clone(&defaults.env),
             env_files: self.env_files.or_else(|| defaults.env_files.clone()),
             inherit: self.inherit.or_else(|| defaults.inherit.clone()),
             start_timeout: self.start_timeout.or(defaults.start_timeout),
@@ -338,7 +342,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-fn env_files<'a>(at: &At<Value<'a>>) -> Vec<EnvFile<'a>> {
+fn env_files<'a>(at: &At<Value<'a>>) -> Rc<[EnvFile<'a>]> {
     let file = |at: &At<Value<'a>>| {
         let (path, must_exist) = match at.value.record() {
             Some(record) => (
@@ -365,7 +369,7 @@ fn inherit<'a>(value: &Value<'a>) -> Inherit<'a> {
         return if *all {
             Inherit::All
         } else {
-            Inherit::Only(Vec::new())
+            Inherit::Only(Rc::default())
         };
     }
     if let Value::List(names) = value {
@@ -423,11 +427,13 @@ impl<'a> Command<'a> {
 impl Success {
     fn of(items: &[At<Value<'_>>]) -> Self {
         let values = || items.iter().map(|item| &item.value);
+        let codes: BTreeSet<i32> = values().filter_map(Value::whole).collect();
+        let signals: BTreeSet<Signal> = values()
+            .filter_map(|value| value.text()?.parse().ok())
+            .collect();
         Self {
-            codes: values().filter_map(Value::whole).collect(),
-            signals: values()
-                .filter_map(|value| value.text()?.parse().ok())
-                .collect(),
+            codes: codes.into_iter().collect(),
+            signals: signals.into_iter().collect(),
         }
     }
 }
@@ -436,7 +442,9 @@ impl<'a> StopRule<'a> {
     fn of(record: &Record<'a>) -> Self {
         let command = record.get("command").and_then(|at| {
             let shell = |record: &Record<'a>| record.text("shell").map(Command::Shell);
-            Command::argv(&at.value).or_else(|| at.value.record().and_then(shell))
+            let command = Command::argv(&at.value);
+            let command = command.or_else(|| at.value.record().and_then(shell))?;
+            Some(Rc::new(command))
         });
         Self {
             signal: record.text("signal").and_then(|text| text.parse().ok()),
