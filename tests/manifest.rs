@@ -1453,11 +1453,11 @@ services:
         told,
         [
             "a 2 nice",
-            "a 4 limits.nofile",
-            "a 4 limits.core",
             "a 4 limits.memory",
             "a 4 limits.cpu",
             "a 4 limits.pids",
+            "a 4 limits.core",
+            "a 4 limits.nofile",
             "b 5 user",
             "c 2 nice",
             "c 6 user",

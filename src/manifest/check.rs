@@ -179,7 +179,9 @@ impl<'a> Check<'_, 'a> {
         {
             self.warned.wrong(
                 span,
-                format!("`{on_name}` never restarts by itself, so that `on_restart` does nothing"),
+                format!(
+                    "`{on_name}` never restarts by itself: `on_restart` acts only when somebody starts it again"
+                ),
             );
         }
     }

@@ -315,6 +315,7 @@ impl<'a> Shared<'a> {
             shares.for_each(|bound| bound.aim = Aim::ShareIfPossible);
         }
         bounds.retain(|bound| bound.is_asked);
+        bounds.sort_by_key(|bound| bound.span.start);
         Self {
             cwd: self.cwd.or(defaults.cwd),
             env: self.env,
