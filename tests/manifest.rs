@@ -1725,7 +1725,7 @@ fn what_is_shared_is_no_bomb_either() {
     for bomb in [by_defaults, by_replicas, by_dependencies] {
         let found = mistakes("kimi-shell.yaml", &bomb);
         assert!(
-            found.iter().any(|it| it.contains("more than 64MiB")),
+            found.iter().any(|it| it.contains("more than 16MiB")),
             "{found:#?}"
         );
         assert!(found.len() <= 2, "{found:#?}");

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use kimi_actors::policy::exit::SuccessCodes;
@@ -44,9 +45,9 @@ pub(super) struct Conversion<'a> {
 }
 
 /// How large all that a manifest stands for may be: replicas, defaults and files of variables make much out of little.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// About what the rules of a child take, without its dependencies.
-const CHILD_BYTES: usize = 1024;
+const CHILD_BYTES: usize = 512;
 /// About what a dependency takes.
 const DEPENDENCY_BYTES: usize = 64;
 
@@ -493,8 +494,8 @@ impl Conversion<'_> {
         });
         spec.base_env = environment.base;
         let arguments: usize = spec.args.iter().map(|it| it.len()).sum();
-        if self.budget.spend(arguments + environment.variables.bytes()) {
-            spec.env = environment.variables.clone().into_pairs();
+        if self.budget.spend(arguments + environment.bytes) {
+            spec.env = environment.to_pairs();
         }
         spec
     }
@@ -555,7 +556,7 @@ impl Conversion<'_> {
                 variables.set(name.value, value);
             }
         }
-        Environment { base, variables }
+        Environment::new(base, variables.into_pairs())
     }
 
     fn own_environment(&self) -> HashMap<&OsStr, &OsStr> {
@@ -622,27 +623,58 @@ impl Conversion<'_> {
     }
 }
 
-/// The environment of a service.
-#[derive(Clone)]
+/// The environment of one process of a service.
 struct Environment {
     base: BaseEnv,
-    variables: Variables,
+    /// What all of them find.
+    shared: Rc<[(OsString, OsString)]>,
+    /// What tells this one from the others, and wins.
+    own: Vec<(&'static str, String)>,
+    /// About what it takes.
+    bytes: usize,
 }
 
 impl Environment {
-    /// With what tells one process of a service from the others.
+    fn new(base: BaseEnv, pairs: Vec<(OsString, OsString)>) -> Self {
+        Self {
+            base,
+            bytes: pairs
+                .iter()
+                .map(|(name, value)| bytes_of(name, value))
+                .sum(),
+            shared: pairs.into(),
+            own: Vec::new(),
+        }
+    }
+
+    /// The same for one of several replicas, or for the only one.
     fn of_replica(&self, service: &Service<'_>, replica: Option<Replica>) -> Self {
-        let mut own = self.clone();
+        let mut own = Vec::new();
         let index = replica.map_or(0, |replica| replica.index);
         if let Some(At { value: port, .. }) = service.port {
             let port = u32::from(port) + u32::from(index);
-            own.variables.set("PORT", port.to_string());
+            own.push(("PORT", port.to_string()));
         }
         if let Some(Replica { index, of }) = replica {
-            own.variables.set("KIMI_REPLICA_INDEX", index.to_string());
-            own.variables.set("KIMI_REPLICAS", of.to_string());
+            own.push(("KIMI_REPLICA_INDEX", index.to_string()));
+            own.push(("KIMI_REPLICAS", of.to_string()));
         }
-        own
+        Self {
+            base: self.base,
+            shared: Rc::clone(&self.shared),
+            own,
+            bytes: self.bytes,
+        }
+    }
+
+    fn to_pairs(&self) -> Vec<(OsString, OsString)> {
+        let is_own = |name: &OsString| self.own.iter().any(|(own, _)| name == own);
+        let shared = self.shared.iter().filter(|(name, _)| !is_own(name));
+        let own = self.own.iter();
+        shared
+            .cloned()
+            .chain(own.map(|(name, value)| (name.into(), value.into())))
+            .collect()
     }
 }
 

@@ -35,7 +35,7 @@ impl Inherit<'_> {
 }
 
 /// Variables, each once: one that is set again keeps its place.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Variables {
     pairs: Vec<(OsString, OsString)>,
     index: HashMap<OsString, usize>,
@@ -60,12 +60,6 @@ impl Variables {
                 self.set(name, value);
             }
         }
-    }
-
-    /// About what they take together.
-    pub(super) fn bytes(&self) -> usize {
-        let pairs = self.pairs.iter();
-        pairs.map(|(name, value)| bytes_of(name, value)).sum()
     }
 
     /// All of them, in the order in which they were first set.
