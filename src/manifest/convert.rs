@@ -2,31 +2,29 @@
 //!
 //! Here *service* and *task* become *child*, replicas become a supervisor, and defaults are filled in from the settings.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
-use std::rc::Rc;
-use std::sync::Arc;
 
 use kimi_actors::policy::exit::SuccessCodes;
 use kimi_actors::policy::order::MAX_DEPTH;
 use kimi_actors::policy::probe::{self, Probes};
 use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::spec::{
-    BaseEnv, ChildName, ChildRules, CommandSpec, Condition, Dependency, Governor, NodeRules, Order,
+    ChildName, ChildRules, CommandSpec, Condition, Dependency, Governor, NodeRules, Order,
     Readiness, StopSpec, SupervisorRules, TreeRules,
 };
 
+use crate::document::Span;
 use crate::document::decode::Report;
 use crate::document::problem::Problem;
-use crate::document::read::{self, ReadError};
-use crate::document::{Source, Span};
+use crate::manifest::budget::{Budget, CHILD_BYTES, DEPENDENCY_BYTES, MOST_BYTES};
 use crate::manifest::check::{self, Check, restart_of, start_timeout_of};
-use crate::manifest::environment::{Inherit, Variables, bytes_of};
+use crate::manifest::environment::{Environment, ReadVariables, Replica};
 use crate::manifest::probe::{Ask, Probe};
-use crate::manifest::wire::{self, Aim, At, Bound, EnvFile, RestartRule, Service};
-use crate::manifest::{LogRules, Refusal, env_file, profile};
+use crate::manifest::wire::{self, Aim, At, Bound, RestartRule, Service};
+use crate::manifest::{LogRules, Refusal, profile};
 use crate::quantity;
 use crate::settings::{Inputs, Origins, Settings};
 
@@ -43,42 +41,6 @@ pub(super) struct Conversion<'a> {
     pub(super) env_files: RefCell<HashMap<PathBuf, ReadVariables>>,
     pub(super) budget: Budget,
 }
-
-/// How large all that a manifest stands for may be: replicas, defaults and files of variables make much out of little.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
-/// About what the rules of a child take, without its dependencies.
-const CHILD_BYTES: usize = 512;
-/// About what a dependency takes.
-const DEPENDENCY_BYTES: usize = 64;
-
-/// What is left of that.
-pub(super) struct Budget {
-    left: Cell<usize>,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self {
-            left: Cell::new(MOST_BYTES),
-        }
-    }
-}
-
-impl Budget {
-    /// Whether so much more may be; once it may not, nothing more may.
-    fn spend(&self, bytes: usize) -> bool {
-        let left = self.left.get().checked_sub(bytes);
-        self.left.set(left.unwrap_or(0));
-        left.is_some()
-    }
-
-    fn is_spent(&self) -> bool {
-        self.left.get() == 0
-    }
-}
-
-/// The variables of a file; nothing if it does not exist.
-type ReadVariables = Option<Arc<Vec<(String, String)>>>;
 
 /// What a manifest means; if anything was reported, it is not to be used.
 pub(super) struct Converted {
@@ -99,13 +61,6 @@ pub(super) struct Converted {
 struct Parts {
     services: HashMap<String, NodeRules>,
     supervisors: HashMap<String, SupervisorRules>,
-}
-
-/// One of the processes that a service stands for.
-#[derive(Clone, Copy)]
-struct Replica {
-    index: u16,
-    of: u16,
 }
 
 impl Conversion<'_> {
@@ -510,170 +465,11 @@ impl Conversion<'_> {
     }
 
     /// Relative to the manifest; `..` stays, since what it means depends on links.
-    fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
         self.directory
             .join(path)
             .components()
             .filter(|component| *component != Component::CurDir)
-            .collect()
-    }
-
-    /// What all processes of a service find: inherited < files < `env`.
-    fn environment(&self, service: &Service<'_>, elsewhere: &mut Vec<Problem>) -> Environment {
-        let mut variables = Variables::default();
-        let base = match &service.shared.inherit {
-            None | Some(Inherit::All) => BaseEnv::Inherited,
-            Some(Inherit::Only(names)) => {
-                if self.budget.spend(names.iter().map(|it| it.len()).sum()) {
-                    variables.take(names, &self.own_environment());
-                }
-                BaseEnv::Empty
-            }
-        };
-        for file in service
-            .shared
-            .env_files
-            .iter()
-            .flat_map(|files| files.iter())
-        {
-            let read = self.env_file(file, elsewhere).unwrap_or_default();
-            let bytes = read.iter().map(|(name, value)| bytes_of(name, value));
-            if !self
-                .budget
-                .spend(bytes.sum::<usize>() + file.path.value.len())
-            {
-                break;
-            }
-            for (name, value) in read.iter() {
-                variables.set(name, value);
-            }
-        }
-        let shared = &service.shared;
-        let of_manifest = || shared.env_below.iter().chain(&*shared.env);
-        let bytes = of_manifest().map(|(name, value)| bytes_of(name.value, value));
-        if self.budget.spend(bytes.sum()) {
-            for (name, value) in of_manifest() {
-                variables.set(name.value, value);
-            }
-        }
-        Environment::new(base, variables.into_pairs())
-    }
-
-    fn own_environment(&self) -> HashMap<&OsStr, &OsStr> {
-        let pairs = self.inputs.environment.iter();
-        pairs
-            .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
-            .collect()
-    }
-
-    fn env_file(&self, file: &EnvFile<'_>, elsewhere: &mut Vec<Problem>) -> ReadVariables {
-        let path = self.path(Path::new(file.path.value));
-        let known = self.env_files.borrow().get(&path).cloned();
-        let read = known.unwrap_or_else(|| {
-            let read = self.read_env_file(file, &path, elsewhere);
-            self.env_files
-                .borrow_mut()
-                .insert(path.clone(), read.clone());
-            read
-        });
-        if read.is_none() && file.must_exist {
-            self.report.wrong(
-                file.path.span,
-                format!(
-                    "there is no file {}; if it need not exist, write `{{ path: …, required: false }}`",
-                    path.display()
-                ),
-            );
-        }
-        read
-    }
-
-    fn read_env_file(
-        &self,
-        file: &EnvFile<'_>,
-        path: &Path,
-        elsewhere: &mut Vec<Problem>,
-    ) -> ReadVariables {
-        let nothing = || Some(Arc::default());
-        let text = match read::file(path) {
-            Ok(text) => text,
-            Err(ReadError::Refused { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound =>
-            {
-                return None;
-            }
-            Err(error) => {
-                let cause = std::error::Error::source(&error);
-                let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-                self.report.wrong(file.path.span, format!("{error}{cause}"));
-                return nothing();
-            }
-        };
-        let source = Arc::new(Source {
-            name: path.display().to_string(),
-            text,
-        });
-        match env_file::parse(&source) {
-            Ok(variables) => Some(Arc::new(variables)),
-            Err(problems) => {
-                elsewhere.extend(problems);
-                nothing()
-            }
-        }
-    }
-}
-
-/// The environment of one process of a service.
-struct Environment {
-    base: BaseEnv,
-    /// What all of them find.
-    shared: Rc<[(OsString, OsString)]>,
-    /// What tells this one from the others, and wins.
-    own: Vec<(&'static str, String)>,
-    /// About what it takes.
-    bytes: usize,
-}
-
-impl Environment {
-    fn new(base: BaseEnv, pairs: Vec<(OsString, OsString)>) -> Self {
-        Self {
-            base,
-            bytes: pairs
-                .iter()
-                .map(|(name, value)| bytes_of(name, value))
-                .sum(),
-            shared: pairs.into(),
-            own: Vec::new(),
-        }
-    }
-
-    /// The same for one of several replicas, or for the only one.
-    fn of_replica(&self, service: &Service<'_>, replica: Option<Replica>) -> Self {
-        let mut own = Vec::new();
-        let index = replica.map_or(0, |replica| replica.index);
-        if let Some(At { value: port, .. }) = service.port {
-            let port = u32::from(port) + u32::from(index);
-            own.push(("PORT", port.to_string()));
-        }
-        if let Some(Replica { index, of }) = replica {
-            own.push(("KIMI_REPLICA_INDEX", index.to_string()));
-            own.push(("KIMI_REPLICAS", of.to_string()));
-        }
-        Self {
-            base: self.base,
-            shared: Rc::clone(&self.shared),
-            own,
-            bytes: self.bytes,
-        }
-    }
-
-    fn to_pairs(&self) -> Vec<(OsString, OsString)> {
-        let is_own = |name: &OsString| self.own.iter().any(|(own, _)| name == own);
-        let shared = self.shared.iter().filter(|(name, _)| !is_own(name));
-        let own = self.own.iter();
-        shared
-            .cloned()
-            .chain(own.map(|(name, value)| (name.into(), value.into())))
             .collect()
     }
 }

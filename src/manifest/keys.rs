@@ -1,4 +1,6 @@
 //! The table of a manifest: every key, what stands there, and what it is for.
+//!
+//! It is one flat table, long as it is, so that each key is found at once and stands beside its neighbours.
 
 use kimi_actors::policy::restart::{Restart, Strategy};
 use kimi_actors::policy::spec::{Condition, Kind as ChildKind, OnLimit, OnLost, OnRestart};

@@ -3,6 +3,7 @@
 //! `discover` finds the file, `keys` says what may stand there and `wire` what does, `convert` gives it meaning. All mistakes
 //! of a file are reported together, each with its place.
 
+mod budget;
 mod check;
 mod convert;
 mod cycle;
@@ -188,7 +189,7 @@ impl Manifest {
             inputs,
             directory: &project_dir,
             env_files: RefCell::default(),
-            budget: convert::Budget::default(),
+            budget: budget::Budget::default(),
         }
         .convert(&wire);
         let mut problems = report.into_problems();
