@@ -4,6 +4,7 @@ pub mod cli;
 pub mod document;
 pub mod exec_result;
 pub mod exit_code;
+pub mod grammar;
 pub mod manifest;
 pub mod performance;
 pub mod quantity;

@@ -2,10 +2,11 @@
 
 use kimi_actors::policy::restart::{Restart, Strategy};
 use kimi_actors::policy::signal::Signal;
-use kimi_actors::policy::spec::{Condition, Kind, OnLimit};
+use kimi_actors::policy::spec::{Condition, Kind, OnLimit, OnLost, OnRestart};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::document::nearest::did_you_mean;
+use crate::document::shape::WordList;
 
 /// A type whose values are spelled as words.
 pub trait Words: Copy + PartialEq + 'static {
@@ -13,6 +14,8 @@ pub trait Words: Copy + PartialEq + 'static {
     const WORDS: &'static [(&'static str, Self)];
     /// How many of them are told to people; those after are old names.
     const TOLD: usize;
+    /// Words of other programs that are not taken, each with the one that is meant.
+    const MEANT: &'static [(&'static str, &'static str)] = &[];
 
     /// The value of a word.
     fn parse(word: &str) -> Result<Self, UnknownWord> {
@@ -25,9 +28,14 @@ pub trait Words: Copy + PartialEq + 'static {
                     .iter()
                     .map(|(word, _)| *word)
                     .collect();
+                let meant = Self::MEANT.iter().find(|(known, _)| *known == word);
+                let hint = match meant {
+                    Some((_, meant)) => format!("; did you mean `{meant}`?"),
+                    None => did_you_mean(word, Self::WORDS.iter().map(|(word, _)| *word)),
+                };
                 UnknownWord {
                     word: word.to_owned(),
-                    hint: did_you_mean(word, Self::WORDS.iter().map(|(word, _)| *word)),
+                    hint,
                     expected: told.join("`, `"),
                 }
             })
@@ -39,6 +47,18 @@ pub trait Words: Copy + PartialEq + 'static {
             .iter()
             .find(|(_, value)| *value == self)
             .map_or("", |(word, _)| word)
+    }
+}
+
+/// The words of a type, for the tables of keys.
+pub const fn list<T: Words>() -> WordList {
+    WordList {
+        words: || T::WORDS.iter().map(|(word, _)| *word).collect(),
+        told: T::TOLD,
+        check: |word| match T::parse(word) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 
@@ -61,6 +81,13 @@ impl Words for Restart {
         ("temporary", Self::Never),
     ];
     const TOLD: usize = 3;
+    const MEANT: &'static [(&'static str, &'static str)] = &[
+        ("no", "never"),
+        ("yes", "always"),
+        ("unless-stopped", "always"),
+        ("unless_stopped", "always"),
+        ("unexpected", "on_failure"),
+    ];
 }
 
 impl Words for OnLimit {
@@ -88,8 +115,31 @@ impl Words for Condition {
         ("ready", Self::Ready),
         ("completed", Self::Completed),
         ("succeeded", Self::Succeeded),
+        ("healthy", Self::Ready),
+        ("log_ready", Self::Ready),
+        ("completed_successfully", Self::Succeeded),
+        ("service_started", Self::Started),
+        ("service_healthy", Self::Ready),
+        ("service_completed_successfully", Self::Succeeded),
+        ("process_started", Self::Started),
+        ("process_healthy", Self::Ready),
+        ("process_log_ready", Self::Ready),
+        ("process_completed", Self::Completed),
+        ("process_completed_successfully", Self::Succeeded),
     ];
     const TOLD: usize = 4;
+}
+
+impl Words for OnRestart {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("ignore", Self::Ignore), ("restart", Self::Restart)];
+    const TOLD: usize = 2;
+}
+
+impl Words for OnLost {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("ignore", Self::Ignore), ("stop", Self::Stop)];
+    const TOLD: usize = 2;
 }
 
 impl Words for Kind {

@@ -2,28 +2,45 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::ffi::{CString, OsStr};
+pub mod support;
+
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::intensity::Intensity;
+use kimi_actors::policy::probe::{Check, ProbeRules, Probes};
 use kimi_actors::policy::restart::{Restart, Strategy};
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{
-    ChildName, ChildRules, Condition, Governor, Kind, NodeRules, OnLimit, Order, SupervisorRules,
+    BaseEnv, ChildName, ChildRules, Condition, Governor, Kind, NodeRules, OnLimit, OnLost,
+    OnRestart, Order, Readiness, SupervisorRules,
 };
 use kimi_shell::document::problem::Problems;
-use kimi_shell::manifest::{Location, Manifest, ManifestError};
+use kimi_shell::document::{self, Format, Source};
+use kimi_shell::manifest::{Location, LogRules, Manifest, ManifestError, schema};
 use kimi_shell::settings::{Inputs, Layer};
+use support::schema::{as_json, objections};
 
+/// What is good for the program is good for an editor.
 fn load_as(name: &str, text: &str) -> Result<Manifest, ManifestError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(name);
     fs::write(&path, text).unwrap();
-    Manifest::load(Location::File(path), &Inputs::default())
+    let format = Format::of(&path);
+    let manifest = Manifest::load(Location::File(path), &Inputs::default())?;
+    let source = Arc::new(Source {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    });
+    let node = document::parse(&source, format).unwrap();
+    let objections = objections(&schema::schema(), &as_json(&node));
+    assert!(objections.is_empty(), "{objections:#?}\n{text}");
+    Ok(manifest)
 }
 
 fn load(text: &str) -> Manifest {
@@ -380,7 +397,7 @@ fn each_mistake_is_reported_where_it_was_made() {
         (
             "version: 2\nservices: { a: { command: [x] } }\n".into(),
             "1:10",
-            "expected the version 1",
+            "expected `version` to be `1`, found the number 2",
         ),
         (
             "version: \"1\"\nservices: { a: { command: [x] } }\n".into(),
@@ -404,7 +421,7 @@ fn each_mistake_is_reported_where_it_was_made() {
             "unknown key `comand` in the service `a`; did you mean `command`?",
         ),
         (
-            "version: 1\nservices:\n  a: { image: x, shell: x }\n".into(),
+            "version: 1\nservices:\n  a: { qqq: x, shell: x }\n".into(),
             "3:8",
             "expected one of type, command",
         ),
@@ -492,7 +509,7 @@ fn each_mistake_is_reported_where_it_was_made() {
         (
             service("restart: { backoff: { jitter: 2 } }"),
             "3:59",
-            "to be 0 to 1, found 2",
+            "a number from 0 to 1, found the number 2",
         ),
         (
             service("success_exit_codes: [0, 256]"),
@@ -509,11 +526,7 @@ fn each_mistake_is_reported_where_it_was_made() {
             "3:35",
             "expected `service`, `task`",
         ),
-        (
-            service("readiness: { tcp: 1 }"),
-            "3:29",
-            "not supported by this version",
-        ),
+        (service("tty: true"), "3:29", "gives no terminal"),
         (service("env: { A: null }"), "3:36", "for an empty value"),
         (service("env: { A=B: 1 }"), "3:36", "no name of a variable"),
         (
@@ -554,7 +567,7 @@ fn each_mistake_is_reported_where_it_was_made() {
                 service("cwd: .")
             ),
             "5:3",
-            "has no `children`",
+            "`children` is missing in the supervisor `s`",
         ),
         (
             format!(
@@ -810,4 +823,948 @@ fn a_damaged_manifest_is_refused_or_understood_and_never_a_crash() {
             }
         }
     }
+}
+
+/// A manifest of one service `a` with these keys.
+fn one(keys: &str) -> String {
+    format!("version: 1\nservices:\n  a: {{ command: [sleep, 1], {keys} }}\n")
+}
+
+fn probes(manifest: &Manifest, name: &str) -> Probes {
+    let probes = manifest.probes.iter();
+    let mut of = probes.filter(|(known, _)| known.as_str() == name);
+    of.next().map_or_else(Probes::default, |(_, it)| it.clone())
+}
+
+fn readiness(keys: &str) -> Check {
+    let manifest = load(&one(&format!("readiness: {{ {keys} }}")));
+    assert_eq!(child(&manifest, "a").readiness, Readiness::Reported);
+    probes(&manifest, "a").readiness.unwrap().check
+}
+
+fn variables<'a>(manifest: &'a Manifest, child: &str) -> Vec<(&'a str, &'a str)> {
+    let command = manifest.command(&name(child)).unwrap();
+    let texts = command.env.iter();
+    texts
+        .map(|(key, value)| (key.to_str().unwrap(), value.to_str().unwrap()))
+        .collect()
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    load(text)
+        .warnings
+        .iter()
+        .map(|problem| {
+            let (line, column) = problem.place.line_and_column().unwrap();
+            format!("{line}:{column} {}", problem.message)
+        })
+        .collect()
+}
+
+#[test]
+fn every_kind_of_readiness_is_understood() {
+    let tcp = |host: &str, port| Check::Tcp {
+        host: host.to_owned(),
+        port,
+    };
+    assert_eq!(readiness("tcp: 7001"), tcp("localhost", 7001));
+    assert_eq!(readiness("tcp: \"7001\""), tcp("localhost", 7001));
+    assert_eq!(readiness("tcp: \"127.0.0.1:7001\""), tcp("127.0.0.1", 7001));
+    assert_eq!(readiness("tcp: \"[::1]:7001\""), tcp("::1", 7001));
+    assert_eq!(
+        readiness("http: \"http://localhost:8080/healthz?full=1\""),
+        Check::Http {
+            host: "localhost".to_owned(),
+            port: 8080,
+            path: "/healthz?full=1".to_owned()
+        }
+    );
+    assert_eq!(
+        readiness("log: \"listening on .*:80$\""),
+        Check::Log {
+            pattern: "listening on .*:80$".to_owned()
+        }
+    );
+    assert_eq!(readiness("notify_fd: 3"), Check::NotifyFd { fd: 3 });
+    assert_eq!(readiness("sd_notify: true"), Check::SdNotify);
+    assert!(matches!(readiness("exec: [x, 1]"), Check::Exec(_)));
+    assert!(matches!(readiness("shell: test -e x"), Check::Exec(_)));
+}
+
+#[test]
+fn a_probe_of_a_command_runs_where_its_service_runs() {
+    let manifest = load(&one(
+        "cwd: sub, env: { A: 1 }, env_inherit: false, readiness: { exec: [./ask, 1] }, \
+         liveness: { shell: ask it }, stop: { command: { shell: end it } }",
+    ));
+    let service = manifest.command(&name("a")).unwrap();
+    let Probes {
+        readiness: Some(ready),
+        liveness: Some(live),
+    } = probes(&manifest, "a")
+    else {
+        panic!("no probes");
+    };
+    let (Check::Exec(ready), Check::Exec(live)) = (ready.check, live.check) else {
+        panic!("no commands");
+    };
+    assert_eq!(ready.program, manifest.project_dir.join("ask"));
+    assert_eq!(ready.args, ["1"]);
+    assert_eq!(live.args, ["-c", "ask it"]);
+    let (stopped, stop) = &manifest.stop_commands[0];
+    assert_eq!(stopped.as_str(), "a");
+    assert_eq!(stop.args, ["-c", "end it"]);
+    for command in [&ready, &live, stop] {
+        assert_eq!(command.cwd, Some(manifest.project_dir.join("sub")));
+        assert_eq!(command.env, service.env);
+        assert_eq!(command.base_env, BaseEnv::Empty);
+    }
+}
+
+#[test]
+fn the_rhythm_of_a_probe_comes_from_it_and_from_the_settings() {
+    let text = "version: 1
+services:
+  a:
+    command: [sleep, 1]
+    readiness: { tcp: 1, interval: 200ms, success_threshold: 2 }
+    liveness: { tcp: 1, timeout: 3s, initial_delay: 1m, failure_threshold: 9 }
+    start_timeout: 90s
+  b: { command: [sleep, 1], readiness: { log: x } }
+  c: { command: [sleep, 1], liveness: { tcp: 1 } }
+settings:
+  start_timeout: 7s
+  readiness: { interval: 5s, timeout: 2s }
+  liveness: { failure_threshold: 4 }
+";
+    let manifest = load(text);
+    let a = probes(&manifest, "a");
+    assert_eq!(
+        a.readiness.unwrap().rules,
+        ProbeRules {
+            interval: Duration::from_millis(200),
+            timeout: Duration::from_secs(2),
+            success_threshold: 2,
+            ..ProbeRules::default()
+        }
+    );
+    assert_eq!(
+        a.liveness.unwrap().rules,
+        ProbeRules {
+            timeout: Duration::from_secs(3),
+            initial_delay: Duration::from_secs(60),
+            failure_threshold: 9,
+            ..ProbeRules::default()
+        }
+    );
+    let c = probes(&manifest, "c");
+    assert_eq!(c.liveness.unwrap().rules.failure_threshold, 4);
+    assert_eq!(c.readiness, None);
+    let timeout = |child_name| child(&manifest, child_name).start_timeout;
+    assert_eq!(timeout("a"), Some(Duration::from_secs(90)));
+    assert_eq!(timeout("b"), Some(Duration::from_secs(7)));
+    assert_eq!(timeout("c"), None);
+    assert_eq!(child(&manifest, "c").readiness, Readiness::Running);
+}
+
+#[test]
+fn probes_that_cannot_be_are_refused() {
+    for (keys, place, phrase) in [
+        ("readiness: {}", "3:29", "has none of `tcp`, `http`"),
+        ("readiness: { interval: 1s }", "3:29", "none of `tcp`"),
+        (
+            "readiness: { tcp: 1, log: x }",
+            "3:50",
+            "both `tcp` and `log`",
+        ),
+        ("liveness: { log: x }", "3:41", "has to be asked"),
+        ("readiness: { tcp: 70000 }", "3:47", "from 1 to 65535"),
+        ("readiness: { tcp: localhost }", "3:47", "no address"),
+        ("readiness: { tcp: \"::1:80\" }", "3:47", "in brackets"),
+        ("readiness: { http: \"https://h/\" }", "3:48", "curl"),
+        (
+            "readiness: { http: \"http://a:b@h/\" }",
+            "3:48",
+            "passwords",
+        ),
+        ("readiness: { http: localhost }", "3:48", "`http://`"),
+        ("readiness: { exec: ask }", "3:48", "use `shell`"),
+        ("readiness: { exec: [] }", "3:48", "names no program"),
+        ("readiness: { exec: [\"\"] }", "3:48", "names no program"),
+        ("readiness: { log: \"(\" }", "3:47", "no regular expression"),
+        ("readiness: { notify_fd: 2 }", "3:53", "from 3 to 255"),
+        ("readiness: { sd_notify: false }", "3:53", "to be `true`"),
+        (
+            "readiness: { tcp: 1, interval: 0s }",
+            "3:60",
+            "longer than none",
+        ),
+        (
+            "readiness: { tcp: 1, failure_threshold: 0 }",
+            "3:69",
+            "1 or more",
+        ),
+        (
+            "readiness: { tcp: 1, retries: 3 }",
+            "3:50",
+            "did you mean `failure_threshold`?",
+        ),
+        ("readiness: { http_get: x }", "3:42", "did you mean `http: "),
+        (
+            "type: task, readiness: { tcp: 1 }",
+            "3:54",
+            "ready when it has succeeded",
+        ),
+        ("start_timeout: 0s", "3:44", "longer than none"),
+    ] {
+        let found = mistakes("kimi-shell.yaml", &one(keys));
+        assert_eq!(found.len(), 1, "{keys}: {found:#?}");
+        assert!(
+            found[0].starts_with(&format!("{place} ")) && found[0].contains(phrase),
+            "{keys}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn dependencies_say_what_an_end_means_and_take_the_words_of_others() {
+    let manifest = load(
+        "version: 1
+services:
+  db: { command: [sleep, 1] }
+  make: { type: task, command: [sleep, 1] }
+  a:
+    command: [sleep, 1]
+    depends_on:
+      db: { condition: service_healthy, on_restart: restart, on_lost: stop }
+      make: { condition: process_completed_successfully }
+  b: { command: [sleep, 1], depends_on: { db: { condition: process_started }, make: {} } }
+  c: { command: [sleep, 1], depends_on: [db] }
+settings: { depends_on: { on_lost: stop } }
+",
+    );
+    let edges = |child_name: &str| -> Vec<_> {
+        child(&manifest, child_name)
+            .depends_on
+            .iter()
+            .map(|it| (it.on.to_string(), it.condition, it.on_restart, it.on_lost))
+            .collect()
+    };
+    let (db, make) = (|| "db".to_owned(), || "make".to_owned());
+    assert_eq!(
+        edges("a"),
+        [
+            (db(), Condition::Ready, OnRestart::Restart, OnLost::Stop),
+            (
+                make(),
+                Condition::Succeeded,
+                OnRestart::Ignore,
+                OnLost::Stop
+            )
+        ]
+    );
+    assert_eq!(
+        edges("b"),
+        [
+            (db(), Condition::Started, OnRestart::Ignore, OnLost::Stop),
+            (make(), Condition::Ready, OnRestart::Ignore, OnLost::Stop)
+        ]
+    );
+    assert_eq!(edges("c")[0].3, OnLost::Stop);
+}
+
+#[test]
+fn files_of_variables_are_read_in_order_and_the_manifest_wins() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    write(".env.a", "A=file\nB=file # why\nexport C='two\nlines'\n");
+    write(".env.b", "B=later\n");
+    let path = write(
+        "kimi-shell.yaml",
+        "version: 1
+services:
+  a:
+    command: [sleep, 1]
+    env_file: [.env.a, { path: .env.b }, { path: none, required: false }]
+    env: { A: manifest, D: 1.10 }
+  b: { command: [sleep, 1], env_file: ./.env.a }
+",
+    );
+    let manifest = Manifest::load(Location::File(path), &Inputs::default()).unwrap();
+    assert_eq!(
+        variables(&manifest, "a"),
+        [
+            ("A", "manifest"),
+            ("B", "later"),
+            ("C", "two\nlines"),
+            ("D", "1.10")
+        ]
+    );
+    assert_eq!(variables(&manifest, "b")[1], ("B", "file"));
+}
+
+#[test]
+fn mistakes_in_files_of_variables_have_places_there_and_show_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    write("bad.env", b"A=1\nB hunter2\nC='hunter2\n");
+    write("latin.env", b"A=\xe4\n");
+    write("large.env", &vec![b'#'; 1024 * 1024 + 1]);
+    let c_path = directory.path().join("fifo.env");
+    let c_path = CString::new(c_path.as_os_str().as_bytes()).unwrap();
+    #[expect(unsafe_code, reason = "std makes no FIFOs")]
+    // SAFETY: the path is a string that ends in NUL.
+    let made = unsafe { libc::mkfifo(c_path.as_ptr(), 0o600) };
+    assert_eq!(made, 0);
+    let path = write(
+        "kimi-shell.yaml",
+        b"version: 1
+services:
+  a: { shell: x, env_file: bad.env }
+  b: { shell: x, env_file: [bad.env, none.env] }
+  c: { shell: x, env_file: latin.env }
+  d: { shell: x, env_file: { path: x } }
+  e: { shell: x, env_file: large.env }
+  f: { shell: x, env_file: fifo.env }
+  g: { shell: x, env_file: . }
+",
+    );
+    let Err(ManifestError::Invalid(problems)) =
+        Manifest::load(Location::File(path), &Inputs::default())
+    else {
+        panic!("no mistakes");
+    };
+    let told = problems.to_string();
+    for phrase in [
+        "bad.env:2:1: expected `NAME=value`",
+        "bad.env:3:3: this quote is never closed",
+        "kimi-shell.yaml:4:38: there is no file",
+        "kimi-shell.yaml:5:28: cannot read",
+        "line 1 is not UTF-8",
+        "kimi-shell.yaml:6:28: expected `env_file` of the service `d` to be a path, or a list",
+        "large.env: it is larger than 1024 KiB",
+        "fifo.env: it is not a regular file",
+        "kimi-shell.yaml:9:28: cannot read",
+    ] {
+        assert!(told.contains(phrase), "{phrase}\n{told}");
+    }
+    // A file that two services share is read once.
+    assert_eq!(problems.0.len(), 8, "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn an_environment_is_inherited_as_far_as_it_is_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kimi-shell.yaml");
+    let text = "version: 1
+services:
+  all: { command: [sleep, 1], env_inherit: true }
+  none: { command: [sleep, 1], env_inherit: false, env: { A: 1 } }
+  few: { command: [sleep, 1], env_inherit: minimal }
+  named: { command: [sleep, 1], env_inherit: [TOKEN, ABSENT], env: { B: 2 } }
+";
+    fs::write(&path, text).unwrap();
+    let environment = [("PATH", "/bin"), ("HOME", "/h"), ("TOKEN", "t")];
+    let inputs = Inputs {
+        environment: environment
+            .map(|(k, v)| (OsString::from(k), OsString::from(v)))
+            .into(),
+        ..Inputs::default()
+    };
+    let manifest = Manifest::load(Location::File(path), &inputs).unwrap();
+    let base = |child: &str| manifest.command(&name(child)).unwrap().base_env;
+    assert_eq!(base("all"), BaseEnv::Inherited);
+    assert_eq!(variables(&manifest, "all"), []);
+    for child in ["none", "few", "named"] {
+        assert_eq!(base(child), BaseEnv::Empty);
+    }
+    assert_eq!(variables(&manifest, "none"), [("A", "1")]);
+    assert_eq!(
+        variables(&manifest, "few"),
+        [("PATH", "/bin"), ("HOME", "/h")]
+    );
+    assert_eq!(variables(&manifest, "named"), [("TOKEN", "t"), ("B", "2")]);
+}
+
+const PROFILES: &str = "version: 1
+services:
+  web: { command: [sleep, 1] }
+  shell: { command: [sleep, 1], profiles: [debug], depends_on: [tracer] }
+  tracer: { command: [sleep, 1], profiles: [debug, trace] }
+  load: { command: [sleep, 1], profiles: [bench], depends_on: [web] }
+supervisors:
+  tools: { children: [shell, load] }
+  only: { children: [tracer] }
+";
+
+fn with_profiles(text: &str, profiles: &[&str], names: &[&str]) -> Result<Manifest, ManifestError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kimi-shell.yaml");
+    fs::write(&path, text).unwrap();
+    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    let inputs = Inputs {
+        profiles: owned(profiles),
+        names: owned(names),
+        ..Inputs::default()
+    };
+    Manifest::load(Location::File(path), &inputs)
+}
+
+#[test]
+fn services_with_profiles_count_when_one_is_active_or_they_are_named() {
+    for (profiles, asked, expected) in [
+        (&[][..], &[][..], &["web"][..]),
+        (&["debug"], &[], &["web", "shell", "tracer"]),
+        (&["trace"], &[], &["web", "tracer"]),
+        (&["*"], &[], &["web", "shell", "tracer", "load"]),
+        (&[], &["load"], &["web", "load"]),
+        (&[], &["shell"], &["web", "shell", "tracer"]),
+    ] {
+        let manifest = with_profiles(PROFILES, profiles, asked).unwrap();
+        let found: Vec<&str> = manifest
+            .commands
+            .iter()
+            .map(|(it, _)| it.as_str())
+            .collect();
+        assert_eq!(found, expected, "{profiles:?} {asked:?}");
+        assert!(manifest.warnings.is_empty(), "{:?}", manifest.warnings);
+    }
+    let manifest = with_profiles(PROFILES, &["bench"], &[]).unwrap();
+    // A supervisor without children that count does not count either.
+    assert_eq!(names(&manifest.rules.root), ["web", "tools"]);
+}
+
+#[test]
+fn a_dependency_in_an_inactive_profile_is_a_mistake_that_names_it() {
+    let text = "version: 1
+services:
+  web: { command: [sleep, 1], depends_on: [db] }
+  db: { command: [sleep, 1], profiles: [data, all] }
+";
+    let Err(error) = with_profiles(text, &[], &[]) else {
+        panic!("no mistake");
+    };
+    let told = error.to_string();
+    assert!(told.contains(":3:44: `web` depends on `db`"), "{told}");
+    assert!(told.contains("add `--profile data`"), "{told}");
+    assert!(with_profiles(text, &["all"], &[]).is_ok());
+}
+
+#[test]
+fn a_profile_that_no_service_has_is_warned_about() {
+    let manifest = with_profiles(PROFILES, &["debgu"], &[]).unwrap();
+    let told = manifest.warnings[0].to_string();
+    assert_eq!(
+        told,
+        "--profile debgu: no service has the profile `debgu`; did you mean `debug`?"
+    );
+}
+
+const REPLICAS: &str = "version: 1
+services:
+  worker:
+    command: [./worker]
+    replicas: 3
+    port: 8080
+    readiness: { http: \"http://localhost:8080/ready\" }
+    liveness: { exec: [./ask] }
+    restart: { on_limit: escalate }
+    stop: { command: [./stop] }
+    logs: { max_files: 2 }
+  make: { type: task, command: [./make], replicas: 2 }
+  web: { command: [./web], depends_on: [worker], port: 80 }
+  after: { command: [./after], depends_on: { make: { condition: succeeded }, worker: { condition: started } } }
+supervisors:
+  all: { strategy: rest_for_one, children: [make, worker] }
+";
+
+#[test]
+fn replicas_are_a_supervisor_of_numbered_children() {
+    let manifest = load(REPLICAS);
+    let Some(NodeRules::Supervisor(all)) = manifest
+        .rules
+        .root
+        .members
+        .iter()
+        .find(|it| matches!(it, NodeRules::Supervisor(_)))
+    else {
+        panic!("no supervisor");
+    };
+    assert_eq!(names(all), ["make", "worker"]);
+    let NodeRules::Supervisor(worker) = &all.members[1] else {
+        panic!("no supervisor of replicas");
+    };
+    assert_eq!(names(worker), ["worker.1", "worker.2", "worker.3"]);
+    assert_eq!(worker.strategy, Strategy::OneForOne);
+    assert_eq!(worker.order, Order::AsReady);
+    assert_eq!(worker.intensity, None);
+    let second = child(&manifest, "worker.2");
+    assert_eq!(second.governor.on_limit, OnLimit::Escalate);
+    assert_eq!(second.readiness, Readiness::Reported);
+    assert_eq!(
+        variables(&manifest, "worker.3"),
+        [
+            ("PORT", "8082"),
+            ("KIMI_REPLICA_INDEX", "2"),
+            ("KIMI_REPLICAS", "3")
+        ]
+    );
+    assert_eq!(variables(&manifest, "web"), [("PORT", "80")]);
+    for list in [
+        manifest
+            .probes
+            .iter()
+            .map(|it| it.0.as_str())
+            .collect::<Vec<_>>(),
+        manifest
+            .stop_commands
+            .iter()
+            .map(|it| it.0.as_str())
+            .collect(),
+        manifest.logs.iter().map(|it| it.0.as_str()).collect(),
+    ] {
+        assert_eq!(list, ["worker.1", "worker.2", "worker.3"]);
+    }
+}
+
+#[test]
+fn each_replica_is_asked_at_its_own_port_and_in_its_own_environment() {
+    let manifest = load(REPLICAS);
+    let third = probes(&manifest, "worker.3");
+    let Some(Check::Http { port, .. }) = third.readiness.map(|it| it.check) else {
+        panic!("no probe");
+    };
+    assert_eq!(port, 8082);
+    let Some(Check::Exec(command)) = third.liveness.map(|it| it.check) else {
+        panic!("no probe");
+    };
+    assert!(command.env.contains(&("PORT".into(), "8082".into())));
+}
+
+#[test]
+fn dependents_wait_for_the_replicas_together_and_for_the_end_of_each() {
+    let manifest = load(REPLICAS);
+    let on = |dependent| -> Vec<String> {
+        let depends_on = &child(&manifest, dependent).depends_on;
+        depends_on.iter().map(|it| it.on.to_string()).collect()
+    };
+    assert_eq!(on("web"), ["worker"]);
+    assert_eq!(on("after"), ["make.1", "make.2", "worker"]);
+}
+
+#[test]
+fn defaults_are_merged_below_each_service_key_by_key() {
+    let manifest = load(
+        "version: 1
+defaults:
+  cwd: base
+  env: { A: default, B: default }
+  restart: { policy: on_failure, max_restarts: 9, backoff: { initial: 3s } }
+  stop: { signal: SIGINT, timeout: 9s }
+  success_exit_codes: [0, 3]
+  env_inherit: false
+  start_timeout: 9s
+  logs: { max_size: 1MiB, max_files: 3 }
+services:
+  a: { command: [./x] }
+  b:
+    command: [./x]
+    cwd: own
+    env: { B: own, C: own }
+    restart: { max_restarts: 1, backoff: { factor: 1 } }
+    stop: { timeout: 1s }
+    success_exit_codes: [4]
+    env_inherit: true
+    readiness: { log: x }
+    logs: { max_files: 7 }
+  t: { type: task, command: [./x], restart: never }
+",
+    );
+    let (a, b) = (child(&manifest, "a"), child(&manifest, "b"));
+    let command = |child: &str| manifest.command(&name(child)).unwrap();
+    assert_eq!(a.restart, Restart::OnFailure);
+    assert_eq!(a.governor.limit.unwrap().max_restarts, 9);
+    assert_eq!(
+        variables(&manifest, "a"),
+        [("A", "default"), ("B", "default")]
+    );
+    assert_eq!(command("a").cwd, Some(manifest.project_dir.join("base")));
+    assert_eq!(command("a").base_env, BaseEnv::Empty);
+    assert_eq!(a.start_timeout, None);
+    assert_eq!(b.restart, Restart::OnFailure);
+    assert_eq!(b.governor.limit.unwrap().max_restarts, 1);
+    assert_eq!(b.governor.backoff.initial, Duration::from_secs(3));
+    assert!((b.governor.backoff.factor - 1.0).abs() < f64::EPSILON);
+    assert_eq!(b.stop.signal, Signal::INT);
+    assert_eq!(b.stop.grace, Some(Duration::from_secs(1)));
+    assert_eq!(b.start_timeout, Some(Duration::from_secs(9)));
+    assert!(a.success.contains(Exit::Code(3)) && !b.success.contains(Exit::Code(3)));
+    assert_eq!(
+        variables(&manifest, "b"),
+        [("A", "default"), ("B", "own"), ("C", "own")]
+    );
+    assert_eq!(command("b").cwd, Some(manifest.project_dir.join("own")));
+    assert_eq!(command("b").base_env, BaseEnv::Inherited);
+    let of_b = manifest.logs.iter().find(|(it, _)| it.as_str() == "b");
+    assert_eq!(
+        of_b.unwrap().1,
+        LogRules {
+            max_size: Some(1 << 20),
+            max_files: Some(7),
+            ..LogRules::default()
+        }
+    );
+    assert_eq!(child(&manifest, "t").restart, Restart::Never);
+    // What stands in the defaults is warned about once.
+    assert_eq!(manifest.warnings.len(), 2, "{:?}", manifest.warnings);
+}
+
+#[test]
+fn what_cannot_be_enforced_is_refused_service_by_service() {
+    let manifest = load(
+        "version: 1
+defaults: { nice: 5 }
+services:
+  a: { command: [x], limits: { memory: 512MiB, cpu: 0.5, pids: 20, core: 0, nofile: 64 } }
+  b: { command: [x], limits: { memory: 1GB, best_effort: true }, user: www-data }
+  c: { command: [x], user: 1000, group: staff, umask: 027, oom_score_adj: -5, no_new_privs: true }
+  d: { command: [x], limits: { best_effort: true }, no_new_privs: false }
+",
+    );
+    let told: Vec<String> = manifest
+        .refusals
+        .iter()
+        .map(|refusal| {
+            let (line, _) = refusal.problem.place.line_and_column().unwrap();
+            let key = refusal.problem.message.split('`').nth(1).unwrap();
+            format!("{} {line} {key}", refusal.child)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "a 2 nice",
+            "a 4 limits.memory",
+            "a 4 limits.cpu",
+            "a 4 limits.pids",
+            "a 4 limits.core",
+            "a 4 limits.nofile",
+            "b 5 user",
+            "c 2 nice",
+            "c 6 user",
+            "c 6 group",
+            "c 6 umask",
+            "c 6 oom_score_adj",
+            "c 6 no_new_privs",
+        ]
+    );
+    let warned: Vec<&str> = manifest
+        .warnings
+        .iter()
+        .map(|it| it.message.split('`').nth(1).unwrap())
+        .collect();
+    assert_eq!(warned, ["nice", "limits.memory"]);
+}
+
+#[test]
+fn services_that_start_on_request_are_known() {
+    let manifest = load(
+        "version: 1\nservices:\n  a: { command: [x], autostart: false }\n  b: { command: [x], autostart: true }\n",
+    );
+    assert_eq!(manifest.on_request, [name("a")]);
+}
+
+#[test]
+fn keys_of_other_programs_are_answered_with_ours() {
+    for (keys, phrase) in [
+        ("environment: { A: 1 }", "did you mean `env`?"),
+        ("working_dir: .", "did you mean `cwd`?"),
+        ("working-dir: .", "did you mean `cwd`?"),
+        ("stop_signal: SIGINT", "did you mean `stop: { signal: … }`?"),
+        (
+            "stop_grace_period: 1s",
+            "did you mean `stop: { timeout: … }`?",
+        ),
+        (
+            "healthcheck: { test: x }",
+            "did you mean `readiness: { exec: … }`?",
+        ),
+        ("readiness_probe: {}", "did you mean `readiness`?"),
+        ("depends-on: [b]", "did you mean `depends_on`?"),
+        ("dependsOn: [b]", "did you mean `depends_on`?"),
+        (
+            "success-exit-codes: [1]",
+            "did you mean `success_exit_codes`?",
+        ),
+        ("image: nginx", "containers are not run here"),
+        (
+            "notify_fd: 3",
+            "did you mean `readiness: { notify_fd: … }`?",
+        ),
+        ("restart: unless-stopped", "did you mean `always`?"),
+        ("restart: \"no\"", "did you mean `never`?"),
+        (
+            "restart: { delay: 1s }",
+            "did you mean `backoff: { initial: … }`?",
+        ),
+        ("stop: { grace: 1s }", "did you mean `timeout`?"),
+        (
+            "stop: { command: end it }",
+            "for a line of shell write `{ shell: … }`",
+        ),
+        ("depends_on: b", "such as `[db]`"),
+        ("env: [A=1]", "a map such as `NAME: value`, found a list"),
+    ] {
+        let found = mistakes("kimi-shell.yaml", &one(keys));
+        assert_eq!(found.len(), 1, "{keys}: {found:#?}");
+        assert!(found[0].contains(phrase), "{keys}: {found:#?}");
+    }
+    for (text, phrase) in [
+        (
+            "version: 1\nprocesses: {}\nservices: {}\n",
+            "did you mean `services`?",
+        ),
+        (
+            "version: 1\nservices: {}\ndefaults: { readiness: { tcp: 1 } }\n",
+            "`settings: { readiness: … }`",
+        ),
+        (
+            "version: 1\nservices: { a: { shell: x } }\nsupervisors: { s: { services: [a], children: [a] } }\n",
+            "did you mean `children`?",
+        ),
+    ] {
+        let found = mistakes("kimi-shell.yaml", text);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains(phrase), "{found:#?}");
+    }
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused_where_they_stand() {
+    for (keys, place, phrase) in [
+        ("replicas: 0", "3:39", "from 1 to 1000"),
+        ("replicas: 1001", "3:39", "from 1 to 1000"),
+        ("port: 0", "3:35", "from 1 to 65535"),
+        ("port: 65535, replicas: 2", "3:35", "would go beyond 65535"),
+        ("profiles: debug", "3:39", "to be a list"),
+        ("profiles: [a b]", "3:40", "no profile"),
+        ("autostart: \"yes\"", "3:40", "`true` or `false`"),
+        ("env_inherit: maximal", "3:42", "expected `minimal`"),
+        ("env_inherit: [A=B]", "3:43", "no name of a variable"),
+        (
+            "env_inherit: 1",
+            "3:42",
+            "`true` or `false`, or `minimal`, or a list",
+        ),
+        ("limits: { memory: lots }", "3:47", "not a size"),
+        ("limits: { nofile: 0 }", "3:47", "from 1 to"),
+        ("limits: { cpu: 0 }", "3:44", "from 0.01 to"),
+        ("limits: { memroy: 1 }", "3:39", "did you mean `memory`?"),
+        ("logs: { max_files: 0 }", "3:48", "from 1 to 1000"),
+        ("logs: { max_age: 7 }", "3:46", "has no unit"),
+        ("nice: 20", "3:35", "from -20 to 19"),
+        ("oom_score_adj: -1001", "3:44", "from -1000 to 1000"),
+        ("umask: \"0888\"", "3:36", "octal digits"),
+        ("user: \"a b\"", "3:35", "no name and no number"),
+        ("no_new_privs: 1", "3:43", "`true` or `false`"),
+        ("stop: { scope: process }", "3:44", "expected `tree`"),
+        ("stop: SIGINT", "3:35", "to be a map"),
+        ("cwd: \"\"", "3:34", "no path"),
+        (
+            "depends_on: { a: { on_lost: restart } }",
+            "3:57",
+            "expected `ignore`, `stop`",
+        ),
+        ("shell: 1, x-y: 1", "3:36", "a line of shell"),
+        ("description: 1", "3:42", "to be text"),
+        ("env: { A: [hunter2] }", "3:36", "to be text"),
+    ] {
+        let found = mistakes("kimi-shell.yaml", &one(keys));
+        let here = format!("{place} ");
+        let hit = |it: &String| it.starts_with(&here) && it.contains(phrase);
+        assert!(found.iter().any(hit), "{keys}: {found:#?}");
+    }
+}
+
+#[test]
+fn what_is_hardly_meant_is_warned_about() {
+    let a = "  a: { command: [sleep, 1], replicas: 2, port: 80 }\n";
+    for (services, place, phrase) in [
+        (
+            "  b: { command: [x], readiness: { log: x, interval: 1s } }\n",
+            "4:43",
+            "`interval` does nothing in the `readiness` of `b`: `log` waits to be told",
+        ),
+        (
+            "  b: { command: [x], start_timeout: 1s }\n",
+            "4:37",
+            "`b` has no `readiness`",
+        ),
+        (
+            "  b: { command: [x], start_timeout: 1s, readiness: { tcp: 1, timeout: 2s } }\n",
+            "4:62",
+            "one try may take 2s, but `b` must be ready after 1s",
+        ),
+        (
+            "  b: { command: [x], restart: never, liveness: { tcp: 1 } }\n",
+            "4:50",
+            "a failure of its `liveness` ends it for good",
+        ),
+        (
+            "  b: { command: [x], replicas: 2, readiness: { tcp: 1 } }\n",
+            "4:48",
+            "every replica of `b` asks the same address",
+        ),
+        (
+            "  b: { command: [x], port: 81 }\n",
+            "4:28",
+            "`b` and `a` both have port 81",
+        ),
+        (
+            "  b: { command: [x], port: 8, env: { PORT: 9 } }\n",
+            "4:38",
+            "this value does nothing",
+        ),
+        (
+            "  t: { type: task, command: [x] }\n  b: { command: [x], depends_on: { t: { condition: succeeded, on_lost: stop } } }\n",
+            "5:63",
+            "`t` is meant to end, so that `on_lost` does nothing for `b`",
+        ),
+        (
+            "  t: { type: task, command: [x] }\n  b: { command: [x], depends_on: { t: { on_restart: restart } } }\n",
+            "5:41",
+            "`t` never restarts by itself",
+        ),
+        (
+            "  b: { command: [x], logs: { timestamps: true } }\n",
+            "4:22",
+            "writes no log files",
+        ),
+        (
+            "  b: { command: [x], stop: { timeout: 7s }, depends_on: [a] }\nsettings: { signals: { graceful_shutdown_timeout: 5s } }\n",
+            "4:39",
+            "may take 7s, but a shutdown ends after 5s",
+        ),
+    ] {
+        let found = warnings(&format!("version: 1\nservices:\n{a}{services}"));
+        assert_eq!(found.len(), 1, "{services}{found:#?}");
+        assert!(
+            found[0].starts_with(&format!("{place} ")) && found[0].contains(phrase),
+            "{services}{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_can_never_be_true_of_a_supervisor_is_not_waited_for() {
+    let found = mistakes(
+        "kimi-shell.yaml",
+        "version: 1
+services:
+  a: { command: [x] }
+  b: { command: [x], depends_on: { s: { condition: completed } } }
+supervisors: { s: { children: [a] } }
+",
+    );
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("but a supervisor never is"), "{found:#?}");
+}
+
+#[test]
+fn replicas_are_no_bomb() {
+    let services: Vec<String> = (0..11)
+        .map(|n| format!("  s{n}: {{ command: [x], replicas: 1000 }}\n"))
+        .collect();
+    let found = mistakes(
+        "kimi-shell.yaml",
+        &format!("version: 1\nservices:\n{}", services.concat()),
+    );
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].starts_with("13:") && found[0].contains("at most 10000"),
+        "{found:#?}"
+    );
+}
+
+/// A text of many similar parts.
+fn each(numbers: std::ops::Range<usize>, part: impl Fn(usize) -> String) -> String {
+    numbers.map(part).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn what_is_shared_is_no_bomb_either() {
+    let services = |count: usize, keys: &str| -> String {
+        each(0..count, |n| {
+            format!("  s{n}: {{ command: [x], {keys} }}\n")
+        })
+    };
+    let variables = each(0..10_000, |n| format!("N{n}: {n}, "));
+    let by_defaults = format!(
+        "version: 1\ndefaults: {{ env: {{ {variables} }} }}\nservices:\n{}",
+        services(1500, "")
+    );
+    let by_replicas = format!(
+        "version: 1\nservices:\n  a: {{ command: [x, {}], replicas: 1000 }}\n",
+        "y".repeat(100_000)
+    );
+    let ends = "condition: succeeded";
+    let on_all = each(0..9, |n| format!("s{n}: {{ {ends} }}, "));
+    let by_dependencies = format!(
+        "version: 1\nservices:\n{}  b: {{ command: [x], replicas: 1000, depends_on: {{ {on_all} }} }}\n",
+        services(9, "type: task, replicas: 1000")
+    );
+    for bomb in [by_defaults, by_replicas, by_dependencies] {
+        let found = mistakes("kimi-shell.yaml", &bomb);
+        assert!(
+            found.iter().any(|it| it.contains("more than 16MiB")),
+            "{found:#?}"
+        );
+        assert!(found.len() <= 2, "{found:#?}");
+    }
+}
+
+#[test]
+fn supervisors_stand_in_each_other_as_deep_as_is_sensible() {
+    let chain = |depth: usize| -> String {
+        let nested = each(1..depth, |n| {
+            format!("  s{}: {{ children: [s{n}] }}\n", n - 1)
+        });
+        format!(
+            "version: 1\nservices: {{ a: {{ command: [x] }} }}\nsupervisors:\n{nested}  s{}: {{ children: [a] }}\n",
+            depth - 1
+        )
+    };
+    load(&chain(60));
+    let found = mistakes("kimi-shell.yaml", &chain(3000));
+    assert!(
+        found.iter().any(|it| it.contains("64 supervisors deep")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn what_has_nothing_below_it_that_counts_cannot_be_waited_for() {
+    let text = "version: 1
+services:
+  a: { command: [x], profiles: [p] }
+  b: { command: [x], depends_on: [s] }
+supervisors: { s: { children: [a] } }
+";
+    let Err(error) = with_profiles(text, &[], &[]) else {
+        panic!("no mistake");
+    };
+    assert!(
+        error.to_string().contains("4:35: `b` depends on `s`"),
+        "{error}"
+    );
+    assert!(with_profiles(text, &["p"], &[]).is_ok());
 }

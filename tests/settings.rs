@@ -248,44 +248,40 @@ fn mistakes_in_the_users_file_have_places() {
         (
             "[children]\nmax_concurrent = \"many\"\n",
             "2:18",
-            "expected a whole number, found the text `many`",
+            "expected `children.max_concurrent` to be a whole number, 1 or more, found the text `many`",
         ),
         (
             "[children]\nmax_concurrent = 0\n",
             "2:18",
-            "expected 1 or more",
+            "1 or more, found the number 0",
         ),
         (
             "[children]\nmax_concurrent = -1\n",
             "2:18",
-            "expected a whole number, found -1",
+            "found the number -1",
         ),
         (
             "[children]\nmax_buffer_size = \"10 apples\"\n",
             "2:19",
             "not a size",
         ),
-        ("[children]\nmax_buffer_size = -5\n", "2:19", "not negative"),
+        ("[children]\nmax_buffer_size = -5\n", "2:19", "not a size"),
         (
             "[signals]\nenabled = \"yes\"\n",
             "2:11",
-            "expected `true` or `false`",
+            "to be `true` or `false`",
         ),
         (
             "[signals]\nhandled = [\"SIGFOO\"]\n",
-            "2:11",
+            "2:12",
             "not a signal",
         ),
         (
             "[signals]\nhandled = [\"SIGKILL\"]\n",
-            "2:11",
+            "2:12",
             "SIGKILL cannot be handled",
         ),
-        (
-            "[signals]\nhandled = \"SIGTERM\"\n",
-            "2:11",
-            "expected a list",
-        ),
+        ("[signals]\nhandled = \"SIGTERM\"\n", "2:11", "to be a list"),
         (
             "[signals.actions]\nSIGFOO = \"ignore\"\n",
             "2:1",
@@ -304,9 +300,13 @@ fn mistakes_in_the_users_file_have_places() {
         (
             "[restart.backoff]\njitter = 1.5\n",
             "2:10",
-            "expected 0 to 1",
+            "a number from 0 to 1, found the number 1.5",
         ),
-        ("[dashboard]\nport = 70000\n", "2:8", "expected 1 to 65535"),
+        (
+            "[dashboard]\nport = 70000\n",
+            "2:8",
+            "from 1 to 65535, found the number 70000",
+        ),
         (
             "[telemetry]\notlp = \"localhost\"\n",
             "2:8",
@@ -326,12 +326,12 @@ fn mistakes_in_the_users_file_have_places() {
         (
             "gracefulShutdownTimeoutMs = \"5s\"\n",
             "1:29",
-            "expected whole milliseconds",
+            "a whole number from 0 to",
         ),
         (
             "gracefulShutdownTimeoutMs = 1.5\n",
             "1:29",
-            "expected whole milliseconds",
+            "a whole number from 0 to",
         ),
         ("[stop\n", "1:6", "not TOML"),
     ] {
@@ -358,10 +358,10 @@ fn mistakes_in_variables_and_flags_name_them() {
         .mistakes();
     for phrase in [
         "KIMI_SHELL__CHILDREN__QUEU unknown setting `CHILDREN.QUEU`; did you mean `queue`?",
-        "KIMI_SHELL__CHILDREN__QUEUE expected a whole number, found the text `few`",
+        "KIMI_SHELL__CHILDREN__QUEUE expected the value to be a whole number, 0 or more, found the text `few`",
         "KIMI_SHELL__STOP `stop` is a section, not a key",
         "KIMI_SHELL__SIGNALS__ENABLED `signals.enabled` is set by another variable too",
-        "--set stop.timeout=5 `5` has no unit",
+        "--set stop.timeout=5 the value: `5` has no unit",
         "--set stop.timeout expected `key=value`",
     ] {
         assert!(

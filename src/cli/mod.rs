@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use kimi_actors::policy::spec::ChildName;
 
 use crate::cli::out::{Color, ColorChoice, ColorEnvironment};
 use crate::exit_code;
@@ -39,6 +40,10 @@ pub struct Cli {
     /// Change a setting, such as `stop.timeout=10s`; may be given more than once
     #[arg(long, value_name = "KEY=VALUE", global = true)]
     set: Vec<String>,
+
+    /// Let the services of a profile count, `*` for all; may be given more than once [env: `KIMI_SHELL_PROFILES`]
+    #[arg(long, value_name = "NAME", global = true)]
+    profile: Vec<String>,
 
     /// When to use colours
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
@@ -157,10 +162,14 @@ impl Context {
         Ok(discover(&directory)?.map(|path| Location::File(shortened(path, &directory))))
     }
 
-    /// The manifest: the one that was named, the nearest one, or the embedded one.
-    pub fn manifest(&self) -> Result<Manifest, Error> {
+    /// The manifest: the one that was named, the nearest one, or the embedded one; in it, the services of these names count whatever their profiles are.
+    pub fn manifest_with(&self, names: &[ChildName]) -> Result<Manifest, Error> {
         let location = self.manifest_location()?.unwrap_or(Location::Embedded);
-        Ok(Manifest::load(location, &self.inputs)?)
+        let inputs = Inputs {
+            names: names.iter().map(ToString::to_string).collect(),
+            ..self.inputs.clone()
+        };
+        Ok(Manifest::load(location, &inputs)?)
     }
 
     /// The settings: of the manifest that was named or is the nearest, or without one.
@@ -211,9 +220,13 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
         Verb::Bench(args) => args.file.file.clone(),
         Verb::Session(_) | Verb::Help(_) | Verb::Version(_) => None,
     };
+    let mut inputs = Inputs::of_process(cli.set);
+    if !cli.profile.is_empty() {
+        inputs.profiles = cli.profile;
+    }
     let context = Context {
         file: after_verb.or(cli.file.file),
-        inputs: Inputs::of_process(cli.set),
+        inputs,
         color: cli.color,
         color_environment,
     };

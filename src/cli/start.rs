@@ -1,6 +1,5 @@
 //! `start`: the foreground supervisor.
 
-use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use tracing_subscriber::registry::Registry;
 use crate::cli::screen::{Screen, Style};
 use crate::cli::{Context, Error, FileArgs};
 use crate::document::nearest::did_you_mean;
+use crate::document::problem::{Problem, Problems};
 use crate::exit_code;
 use crate::manifest::reach::Reach;
 use crate::manifest::{Location, Manifest};
@@ -82,9 +82,15 @@ pub enum ForegroundError {
         /// A known name that is near, as a question.
         hint: String,
     },
+    /// Everything in the manifest starts only on request.
+    #[error("cannot start: every service has `autostart: false`; name those that are to start")]
+    NothingToStart,
     /// Programs are missing or cannot be executed; nothing was started.
     #[error("cannot start: nothing was started, since\n{}", list(.0))]
     Programs(Vec<(ChildName, SpawnError)>),
+    /// What is asked of a service cannot be done; nothing was started.
+    #[error("cannot start: nothing was started, since\n{0}")]
+    Refused(Problems),
     /// The runtime did not start.
     #[error(transparent)]
     Runtime(#[from] StartError),
@@ -97,8 +103,8 @@ impl ForegroundError {
     /// The code that the program ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::UnknownName { .. } => exit_code::USAGE,
-            Self::Programs(_) | Self::Runtime(StartError::Rules { .. }) => {
+            Self::UnknownName { .. } | Self::NothingToStart => exit_code::USAGE,
+            Self::Programs(_) | Self::Refused(_) | Self::Runtime(StartError::Rules { .. }) => {
                 exit_code::INVALID_CONFIGURATION
             }
             Self::Runtime(_) | Self::Setup(_) => exit_code::FAILED,
@@ -124,9 +130,13 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 pub fn run(args: &StartArgs, context: &Context) -> Result<ExitCode, Error> {
     // Whoever started us may have blocked or ignored signals; our children must not inherit that, nor must we.
     signals::normalise();
-    let mut manifest = context.manifest()?;
+    let mut manifest = context.manifest_with(&args.names)?;
     manifest.rules.lifetime = Lifetime::UntilAllEnded;
     check_names(&manifest, &args.names)?;
+    if asked_for(&manifest, &args.names).is_empty() {
+        return Err(ForegroundError::NothingToStart.into());
+    }
+    check_refusals(&manifest, &args.names)?;
     if manifest.settings.children.validate_binary {
         check_programs(&manifest, &args.names)?;
     }
@@ -166,11 +176,38 @@ fn check_names(manifest: &Manifest, names: &[ChildName]) -> Result<(), Foregroun
     }
 }
 
+/// Nothing starts if what is asked of one of the services cannot be done.
+fn check_refusals(manifest: &Manifest, names: &[ChildName]) -> Result<(), ForegroundError> {
+    let wanted = Reach::of(&manifest.rules).closure(&asked_for(manifest, names));
+    let mut problems: Vec<Problem> = manifest
+        .refusals
+        .iter()
+        .filter(|refusal| wanted.contains(&refusal.child))
+        .map(|refusal| refusal.problem.clone())
+        .collect();
+    // What the defaults ask for is said once, not for each service.
+    problems.dedup();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(ForegroundError::Refused(Problems(problems)))
+    }
+}
+
+/// The names that were given; without any, all but those that start only on request.
+fn asked_for(manifest: &Manifest, names: &[ChildName]) -> Vec<ChildName> {
+    if names.is_empty() {
+        Reach::of(&manifest.rules).all_but(&manifest.on_request)
+    } else {
+        names.to_vec()
+    }
+}
+
 /// Looks for every program before anything starts, but for those that a task may have to build first.
 fn check_programs(manifest: &Manifest, names: &[ChildName]) -> Result<(), ForegroundError> {
     let reach = Reach::of(&manifest.rules);
-    let wanted: Option<HashSet<ChildName>> = (!names.is_empty()).then(|| reach.closure(names));
-    let is_wanted = |name: &ChildName| wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
+    let wanted = reach.closure(&asked_for(manifest, names));
+    let is_wanted = |name: &ChildName| wanted.contains(name);
     let to_check = manifest
         .commands
         .iter()
@@ -200,6 +237,12 @@ async fn supervise(
         .map(|(name, _)| name.clone())
         .collect();
     let screen = Screen::start(style, names).map_err(ForegroundError::Setup)?;
+    // To start all is another thing than to start each: what stays down then was not asked for.
+    let names_to_start = if manifest.on_request.is_empty() {
+        args.names.clone()
+    } else {
+        asked_for(&manifest, &args.names)
+    };
     let settings = &manifest.settings;
     let is_embedded = manifest.location == Location::Embedded;
     let shutdown_timeout = shutdown_timeout(settings, &manifest.origins);
@@ -240,7 +283,7 @@ async fn supervise(
         // Ends with the runtime, at the latest.
         tokio::spawn(abort(handle.clone(), failed));
     }
-    begin(&handle, &args.names);
+    begin(&handle, &names_to_start);
     let report = handle.wait().await;
     for (child, pid) in &report.survivors {
         screen.note(&format!("{child}: process {pid} could not be killed"));

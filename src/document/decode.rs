@@ -1,7 +1,6 @@
 //! From nodes to meaning: keys that are known, values of the right kind, and a report of all that is wrong.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,17 @@ impl Report {
             problems: RefCell::default(),
             secrets: RefCell::default(),
         }
+    }
+
+    /// An empty report about the same source, to try something out.
+    #[must_use]
+    pub fn trial(&self) -> Self {
+        Self::new(Arc::clone(&self.source))
+    }
+
+    /// Whether nothing is wrong so far.
+    pub fn is_clean(&self) -> bool {
+        self.problems.borrow().is_empty()
     }
 
     /// Notes a mistake.
@@ -130,16 +140,41 @@ impl Report {
     }
 
     /// A whole number, or a mistake.
-    pub fn whole(&self, node: &Node, what: &str) -> Option<u32> {
+    pub fn whole(&self, node: &Node, what: &str) -> Option<i64> {
         let number = node
             .scalar()
             .filter(|scalar| scalar.kind == ScalarKind::Integer)
-            .and_then(|scalar| scalar.text.parse().ok());
+            .and_then(|scalar| scalar.text.replace('_', "").parse().ok());
         if number.is_none() {
-            let expected = format!("{what} to be a whole number of at most {}", u32::MAX);
-            self.expected(node, &expected);
+            self.expected(node, &format!("{what} to be a whole number"));
         }
         number
+    }
+
+    /// A truth value, or a mistake.
+    pub fn truth(&self, node: &Node, what: &str) -> Option<bool> {
+        let truth = node
+            .scalar()
+            .filter(|scalar| scalar.kind == ScalarKind::Bool)
+            .and_then(|scalar| scalar.text.to_ascii_lowercase().parse().ok());
+        if truth.is_none() {
+            self.expected(node, &format!("{what} to be `true` or `false`"));
+        }
+        truth
+    }
+
+    /// A size in bytes, or a mistake.
+    pub fn size(&self, node: &Node, what: &str) -> Option<u64> {
+        let scalar = node
+            .scalar()
+            .filter(|scalar| matches!(scalar.kind, ScalarKind::Text | ScalarKind::Integer));
+        let Some(scalar) = scalar else {
+            self.expected(node, &format!("{what} to be a size such as `10MiB`"));
+            return None;
+        };
+        quantity::size(&scalar.text)
+            .map_err(|error| self.wrong(node.span, format!("{what}: {error}")))
+            .ok()
     }
 
     /// A number, or a mistake.
@@ -213,66 +248,5 @@ fn line_around(text: &str, span: Span) -> Span {
             .iter()
             .position(newline)
             .map_or(bytes.len(), |n| at + n),
-    }
-}
-
-/// A map whose keys are known.
-#[derive(Clone, Copy, Debug)]
-pub struct Fields<'a> {
-    entries: &'a [Entry],
-}
-
-impl<'a> Fields<'a> {
-    /// The keys of a map, after all that are not `known` or stand there twice are reported; `x-…` keys are free.
-    ///
-    /// Keys of `later` are known but do nothing in this version, and are refused as such.
-    pub fn read(
-        report: &Report,
-        node: &'a Node,
-        what: &str,
-        known: &[&str],
-        later: &[&str],
-    ) -> Option<Self> {
-        let entries = report.map(node, what)?;
-        let mut seen = HashSet::new();
-        for entry in entries {
-            let key = entry.key.as_str();
-            if key.starts_with("x-") {
-                continue;
-            }
-            if !seen.insert(key) {
-                report.wrong(
-                    entry.key_span,
-                    format!("the key `{key}` stands twice in {what}"),
-                );
-            } else if later.contains(&key) {
-                report.wrong(
-                    entry.key_span,
-                    format!("`{key}` in {what} is not supported by this version"),
-                );
-            } else if !known.contains(&key) {
-                let hint = report.did_you_mean(key, known.iter().copied());
-                let hint = if hint.is_empty() {
-                    format!("; expected one of {}", known.join(", "))
-                } else {
-                    hint
-                };
-                report.wrong(
-                    entry.key_span,
-                    format!("unknown key `{key}` in {what}{hint}"),
-                );
-            }
-        }
-        Some(Self { entries })
-    }
-
-    /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&'a Node> {
-        self.entry(key).map(|entry| &entry.value)
-    }
-
-    /// The key with its value.
-    pub fn entry(&self, key: &str) -> Option<&'a Entry> {
-        self.entries.iter().find(|entry| entry.key == key)
     }
 }

@@ -7,6 +7,9 @@ pub mod decode;
 pub mod nearest;
 pub mod problem;
 pub mod read;
+mod reader;
+pub mod record;
+pub mod shape;
 mod toml;
 mod yaml;
 

@@ -1,23 +1,32 @@
-//! From the shape of a manifest to its meaning: the only place where text becomes rules.
+//! From what stands in a manifest to its meaning: the only place where text becomes rules.
 //!
-//! Here *service* and *task* become *child*, defaults are filled in from the settings, and what is wrong between services
-//! (names, dependencies, supervisors, cycles) is reported.
+//! Here *service* and *task* become *child*, replicas become a supervisor, and defaults are filled in from the settings.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use kimi_actors::policy::exit::SuccessCodes;
-use kimi_actors::policy::restart::Restart;
+use kimi_actors::policy::order::MAX_DEPTH;
+use kimi_actors::policy::probe::{self, Probes};
+use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::spec::{
-    ChildName, ChildRules, CommandSpec, Condition, Dependency, Governor, Kind, NodeRules, StopSpec,
-    SupervisorRules, TreeRules,
+    ChildName, ChildRules, CommandSpec, Condition, Dependency, Governor, NodeRules, Order,
+    Readiness, StopSpec, SupervisorRules, TreeRules,
 };
 
 use crate::document::Span;
 use crate::document::decode::Report;
-use crate::manifest::wire::{self, At, RestartRule};
-use crate::settings::{Origins, Settings};
+use crate::document::problem::Problem;
+use crate::manifest::budget::{Budget, CHILD_BYTES, DEPENDENCY_BYTES, MOST_BYTES};
+use crate::manifest::check::{self, Check, restart_of, start_timeout_of};
+use crate::manifest::environment::{Environment, ReadVariables, Replica};
+use crate::manifest::probe::{Ask, Probe};
+use crate::manifest::wire::{self, Aim, At, Bound, RestartRule, Service};
+use crate::manifest::{LogRules, Refusal, profile};
+use crate::quantity;
+use crate::settings::{Inputs, Origins, Settings};
 
 /// What the conversion needs besides the manifest.
 pub(super) struct Conversion<'a> {
@@ -26,42 +35,75 @@ pub(super) struct Conversion<'a> {
     pub(super) warned: &'a Report,
     pub(super) settings: &'a Settings,
     pub(super) origins: &'a Origins,
+    pub(super) inputs: &'a Inputs,
     pub(super) directory: &'a Path,
+    /// The files of variables that were read, each once.
+    pub(super) env_files: RefCell<HashMap<PathBuf, ReadVariables>>,
+    pub(super) budget: Budget,
 }
 
-/// The name that the policy gives the root supervisor.
-const ROOT: &str = "root";
+/// What a manifest means; if anything was reported, it is not to be used.
+pub(super) struct Converted {
+    pub(super) rules: TreeRules,
+    pub(super) commands: Vec<(ChildName, CommandSpec)>,
+    pub(super) probes: Vec<(ChildName, Probes)>,
+    pub(super) stop_commands: Vec<(ChildName, CommandSpec)>,
+    pub(super) logs: Vec<(ChildName, LogRules)>,
+    pub(super) on_request: Vec<ChildName>,
+    pub(super) refusals: Vec<Refusal>,
+    /// What is wrong in other files.
+    pub(super) elsewhere: Vec<Problem>,
+    /// What is hardly meant outside of the file.
+    pub(super) warnings: Vec<Problem>,
+}
 
 /// The members of the tree while it is put together.
 struct Parts {
-    services: HashMap<String, ChildRules>,
+    services: HashMap<String, NodeRules>,
     supervisors: HashMap<String, SupervisorRules>,
 }
 
 impl Conversion<'_> {
-    /// The rules and the commands; if anything is reported, they are not to be used.
-    pub(super) fn convert(
-        &self,
-        wire: &wire::Manifest<'_>,
-    ) -> (TreeRules, Vec<(ChildName, CommandSpec)>) {
-        self.check_names(wire);
-        let parents = self.check_parents(wire);
-        self.check_dependencies(wire);
-        self.check_cycles(wire);
-        let mut commands = Vec::new();
+    /// The rules and the commands.
+    pub(super) fn convert(&self, wire: &wire::Manifest<'_>) -> Converted {
+        let active = profile::active(wire, self.inputs);
+        let check = Check {
+            report: self.report,
+            warned: self.warned,
+            wire,
+            settings: self.settings,
+            active: &active,
+        };
+        check.all();
+        let mut converted = Converted {
+            rules: TreeRules {
+                limits: self.settings.children.limits(),
+                ..TreeRules::new(Vec::new())
+            },
+            commands: Vec::new(),
+            probes: Vec::new(),
+            stop_commands: Vec::new(),
+            logs: Vec::new(),
+            on_request: Vec::new(),
+            refusals: Vec::new(),
+            elsewhere: Vec::new(),
+            warnings: check::unknown_profiles(wire, self.inputs),
+        };
+        let replicated: HashMap<&str, u16> = wire
+            .services
+            .iter()
+            .filter_map(|service| Some((service.name.value, service.replicas?.value)))
+            .collect();
         let mut parts = Parts {
             services: HashMap::new(),
             supervisors: HashMap::new(),
         };
         for service in &wire.services {
-            let Some(name) = checked(service.name) else {
-                continue;
-            };
-            if let Some(command) = self.command(service) {
-                commands.push((name.clone(), command));
+            let counts = active.contains(service.name.value) && !self.budget.is_spent();
+            if let (true, Some(name)) = (counts, checked(service.name)) {
+                let node = self.service(&name, service, &replicated, &mut converted);
+                parts.services.insert(service.name.value.to_owned(), node);
             }
-            let rules = self.child(name, service);
-            parts.services.insert(service.name.value.to_owned(), rules);
         }
         for supervisor in &wire.supervisors {
             if let Some(name) = checked(supervisor.name) {
@@ -71,165 +113,291 @@ impl Conversion<'_> {
                     .insert(supervisor.name.value.to_owned(), rules);
             }
         }
-        let names = wire
-            .services
-            .iter()
-            .map(|service| service.name.value)
-            .chain(
-                wire.supervisors
-                    .iter()
-                    .map(|supervisor| supervisor.name.value),
+        if self.budget.is_spent() {
+            let message = format!(
+                "too large: all commands, environments and dependencies together are more than {}",
+                quantity::size_text(MOST_BYTES as u64)
             );
-        let lists: HashMap<&str, &[At<&str>]> = wire
+            self.report.wrong(Span::default(), message);
+            return converted;
+        }
+        converted.rules.root.members = self.arrange(wire, parts);
+        if self.report.is_clean() {
+            check.in_tree(&converted.rules);
+            check.stop_chain(&converted.rules, self.origins);
+        }
+        converted
+    }
+
+    /// The members of the root, each with all below it.
+    fn arrange(&self, wire: &wire::Manifest<'_>, mut parts: Parts) -> Vec<NodeRules> {
+        let lists: HashMap<&str, &wire::Supervisor<'_>> = wire
             .supervisors
             .iter()
-            .map(|supervisor| (supervisor.name.value, supervisor.children.as_slice()))
+            .map(|supervisor| (supervisor.name.value, supervisor))
             .collect();
-        let members = names
-            .filter(|name| !parents.contains(name))
-            .filter_map(|name| parts.take(name, &lists))
-            .collect();
-        (TreeRules::new(members), commands)
-    }
-
-    fn check_names(&self, wire: &wire::Manifest<'_>) {
-        let mut services = HashSet::new();
-        for At { value, span } in wire.services.iter().map(|service| service.name) {
-            services.insert(value);
-            self.check_name(value, span);
-        }
-        for At { value, span } in wire.supervisors.iter().map(|supervisor| supervisor.name) {
-            self.check_name(value, span);
-            if services.contains(value) {
-                self.report.wrong(
-                    span,
-                    format!("`{value}` is the name of a service and of a supervisor"),
-                );
-            }
-        }
-    }
-
-    fn check_name(&self, name: &str, span: Span) {
-        if let Err(error) = ChildName::new(name) {
-            self.report.wrong(span, error.to_string());
-        } else if name.contains('.') {
-            let message = format!("`{name}` is not a name here; `.N` is kept for replicas");
-            self.report.wrong(span, message);
-        } else if name == ROOT {
-            let message = format!("`{ROOT}` is the name of the supervisor above all others");
-            self.report.wrong(span, message);
-        }
-    }
-
-    /// Every name that some supervisor lists; each may be listed once, and must exist.
-    fn check_parents<'a>(&self, wire: &wire::Manifest<'a>) -> HashSet<&'a str> {
-        let known: HashSet<&str> = all_names(wire).collect();
-        let mut parents: HashMap<&str, &str> = HashMap::new();
-        for supervisor in &wire.supervisors {
-            let parent = supervisor.name.value;
-            for At { value, span } in &supervisor.children {
-                if !known.contains(value) {
-                    let what = format!("`children` of the supervisor `{parent}`");
-                    let message = wire::unknown_name(self.report, value, &what, all_names(wire));
-                    self.report.wrong(*span, message);
-                } else if let Some(first) = parents.insert(value, parent) {
-                    let message = if first == parent {
-                        format!("`{value}` stands twice in `children` of `{parent}`")
-                    } else {
-                        format!(
-                            "`{value}` is a child of `{first}` already; expected one supervisor for each"
-                        )
-                    };
-                    self.report.wrong(*span, message);
-                }
-            }
-        }
-        parents.into_keys().collect()
-    }
-
-    fn check_dependencies(&self, wire: &wire::Manifest<'_>) {
-        let known: HashSet<&str> = all_names(wire).collect();
-        let always: HashSet<&str> = wire
-            .services
+        let listed: HashSet<&str> = wire
+            .supervisors
             .iter()
-            .filter(|service| self.restart_of(service) == Restart::Always)
-            .map(|service| service.name.value)
+            .flat_map(|supervisor| supervisor.children.iter().map(|child| child.value))
             .collect();
-        for service in &wire.services {
-            let name = service.name.value;
-            for (on, condition) in &service.depends_on {
-                if !known.contains(on.value) {
-                    let what = format!("`depends_on` of `{name}`");
-                    let message = wire::unknown_name(self.report, on.value, &what, all_names(wire));
-                    self.report.wrong(on.span, message);
-                } else if matches!(condition, Condition::Completed | Condition::Succeeded)
-                    && always.contains(on.value)
-                {
-                    self.warned.wrong(
-                        on.span,
-                        format!(
-                            "`{name}` waits for `{on}` to end, but `{on}` is always restarted",
-                            on = on.value
-                        ),
-                    );
-                }
-            }
-        }
+        wire.names()
+            .filter(|name| !listed.contains(name))
+            .filter_map(|name| self.take(name, &mut parts, &lists, 1))
+            .collect()
     }
 
-    fn check_cycles(&self, wire: &wire::Manifest<'_>) {
-        let mut reported: HashSet<BTreeSet<&str>> = HashSet::new();
-        for cycle in cycles(wire) {
-            let names: BTreeSet<&str> = cycle.names.iter().copied().collect();
-            if reported.insert(names) {
-                let mut path = cycle.names;
-                path.extend(path.first().copied());
-                let path = path.join(" → ");
-                self.report
-                    .wrong(cycle.span, format!("these wait for each other: {path}"));
-            }
+    /// Takes a member out, with all below it; none if it was taken before, does not count or has nothing below it that does.
+    fn take(
+        &self,
+        name: &str,
+        parts: &mut Parts,
+        lists: &HashMap<&str, &wire::Supervisor<'_>>,
+        depth: usize,
+    ) -> Option<NodeRules> {
+        if let Some(node) = parts.services.remove(name) {
+            return Some(node);
         }
+        let mut supervisor = parts.supervisors.remove(name)?;
+        let list = lists.get(name)?;
+        if depth > MAX_DEPTH {
+            let message = format!("`{name}` stands more than {MAX_DEPTH} supervisors deep");
+            self.report.wrong(list.name.span, message);
+            return None;
+        }
+        supervisor.members = list
+            .children
+            .iter()
+            .filter_map(|child| self.take(child.value, parts, lists, depth + 1))
+            .collect();
+        (!supervisor.members.is_empty()).then_some(NodeRules::Supervisor(supervisor))
     }
 
-    fn restart_of(&self, service: &wire::Service<'_>) -> Restart {
-        service.restart.policy.unwrap_or(match service.kind {
-            Kind::Service => self.settings.restart.services,
-            Kind::Task => self.settings.restart.tasks,
+    /// A service or task with all that belongs to it; one with replicas is a supervisor of them.
+    fn service(
+        &self,
+        name: &ChildName,
+        service: &Service<'_>,
+        replicated: &HashMap<&str, u16>,
+        converted: &mut Converted,
+    ) -> NodeRules {
+        let rules = self.child(name.clone(), service, replicated);
+        let environment = self.environment(service, &mut converted.elsewhere);
+        for bound in &service.shared.bounds {
+            if bound.aim == Aim::ShareIfPossible {
+                self.warned.wrong(bound.span, cannot(bound));
+            }
+        }
+        if let Some(logs) = &service.shared.logs {
+            self.warned.wrong(
+                logs.span,
+                "this version writes no log files, so that `logs` does nothing yet",
+            );
+        }
+        if !service.starts_with_all {
+            converted.on_request.push(name.clone());
+        }
+        let mut add = |name: &ChildName, replica: Option<Replica>| {
+            self.belongings(name, service, &environment, replica, converted);
+        };
+        let Some(At { value: of, .. }) = service.replicas else {
+            add(name, None);
+            return NodeRules::Child(rules);
+        };
+        let each = CHILD_BYTES + rules.depends_on.len() * DEPENDENCY_BYTES;
+        if !self.budget.spend(usize::from(of) * each) {
+            return NodeRules::Child(rules);
+        }
+        let members = (0..of).map(|index| {
+            let name = name.replica(u32::from(index) + 1);
+            add(&name, Some(Replica { index, of }));
+            NodeRules::Child(ChildRules {
+                name,
+                ..rules.clone()
+            })
+        });
+        NodeRules::Supervisor(SupervisorRules {
+            // Each replica has its own governor; together they may restart as often as they like.
+            intensity: None,
+            governor: rules.governor,
+            order: Order::AsReady,
+            ..SupervisorRules::new(name.clone(), Strategy::OneForOne, members.collect())
         })
     }
 
-    fn child(&self, name: ChildName, service: &wire::Service<'_>) -> ChildRules {
-        let restart = self.restart_of(service);
-        let dependencies = service.depends_on.iter().filter_map(|(on, condition)| {
-            let on = ChildName::new(on.value).ok()?;
-            Some(Dependency {
-                condition: *condition,
-                ..Dependency::on(on)
-            })
-        });
+    /// What one process of a service executes, how it is asked and how it is stopped.
+    fn belongings(
+        &self,
+        name: &ChildName,
+        service: &Service<'_>,
+        environment: &Environment,
+        replica: Option<Replica>,
+        converted: &mut Converted,
+    ) {
+        if self.budget.is_spent() {
+            return;
+        }
+        let environment = environment.of_replica(service, replica);
+        let command = |command: &wire::Command<'_>| self.command(service, command, &environment);
+        if let Some(line) = &service.command {
+            converted.commands.push((name.clone(), command(line)));
+        }
+        if let Some(line) = &service.shared.stop.command {
+            converted.stop_commands.push((name.clone(), command(line)));
+        }
+        if let Some(logs) = &service.shared.logs {
+            converted.logs.push((name.clone(), logs.value));
+        }
+        self.refusals(name, service, converted);
+        let index = replica.map_or(0, |replica| replica.index);
+        let probe = |probe: &Probe<'_>, settings: &crate::settings::Probe| probe::Probe {
+            check: self.check(service, &probe.ask.value, index, &environment),
+            rules: probe.rules(settings.rules()),
+        };
+        let probes = Probes {
+            readiness: service
+                .readiness
+                .as_ref()
+                .map(|own| probe(own, &self.settings.readiness)),
+            liveness: service
+                .liveness
+                .as_ref()
+                .map(|own| probe(own, &self.settings.liveness)),
+        };
+        if probes != Probes::default() {
+            converted.probes.push((name.clone(), probes));
+        }
+    }
+
+    fn check(
+        &self,
+        service: &Service<'_>,
+        ask: &Ask<'_>,
+        index: u16,
+        environment: &Environment,
+    ) -> probe::Check {
+        let own = service.port.map(|port| port.value);
+        match ask {
+            Ask::Tcp(address) => {
+                let address = address.of_replica(own, index);
+                probe::Check::Tcp {
+                    host: address.host,
+                    port: address.port,
+                }
+            }
+            Ask::Http(address, path) => {
+                let address = address.of_replica(own, index);
+                probe::Check::Http {
+                    host: address.host,
+                    port: address.port,
+                    path: path.clone(),
+                }
+            }
+            Ask::Exec(command) => probe::Check::Exec(self.command(service, command, environment)),
+            Ask::Log(pattern) => probe::Check::Log {
+                pattern: (*pattern).to_owned(),
+            },
+            Ask::NotifyFd(fd) => probe::Check::NotifyFd { fd: *fd },
+            Ask::SdNotify => probe::Check::SdNotify,
+        }
+    }
+
+    fn refusals(&self, name: &ChildName, service: &Service<'_>, converted: &mut Converted) {
+        for bound in &service.shared.bounds {
+            let advice = match bound.aim {
+                Aim::ShareIfPossible => continue,
+                Aim::Share => "leave it out, or accept that with `limits: { best_effort: true }`",
+                Aim::Safety => "leave it out, and see to it outside of kimi-shell",
+            };
+            converted.refusals.push(Refusal {
+                child: name.clone(),
+                problem: Problem::new(
+                    self.report.place(bound.span),
+                    format!("{}; {advice}", cannot(bound)),
+                ),
+            });
+        }
+    }
+
+    fn child(
+        &self,
+        name: ChildName,
+        service: &Service<'_>,
+        replicated: &HashMap<&str, u16>,
+    ) -> ChildRules {
+        let shared = &service.shared;
+        let reported = service.readiness.is_some();
+        let success = shared.success.as_ref();
         ChildRules {
             kind: service.kind,
-            restart,
-            governor: self.governor(service.restart),
-            success: SuccessCodes::new(
-                service.success_codes.iter().copied(),
-                service.success_signals.iter().copied(),
-            ),
+            restart: restart_of(service, self.settings),
+            governor: self.governor(shared.restart),
+            success: success.map_or_else(SuccessCodes::default, |success| {
+                SuccessCodes::new(
+                    success.codes.iter().copied(),
+                    success.signals.iter().copied(),
+                )
+            }),
             stop: self.stop(service),
-            depends_on: dependencies.collect(),
+            readiness: if reported {
+                Readiness::Reported
+            } else {
+                Readiness::Running
+            },
+            start_timeout: reported.then(|| start_timeout_of(service, self.settings)),
+            depends_on: service
+                .depends_on
+                .iter()
+                .flat_map(|dependency| self.dependency(dependency, replicated))
+                .collect(),
             ..ChildRules::service(name)
         }
     }
 
+    /// What is waited for. Replicas are ready when their supervisor is; that they have ended is asked of each.
+    fn dependency(
+        &self,
+        dependency: &wire::Dependency<'_>,
+        replicated: &HashMap<&str, u16>,
+    ) -> Vec<Dependency> {
+        let Some(on) = checked(dependency.on) else {
+            return Vec::new();
+        };
+        let settings = &self.settings.depends_on;
+        let with = |on| Dependency {
+            on,
+            condition: dependency.condition,
+            on_restart: dependency
+                .on_restart
+                .map_or(settings.on_restart, |at| at.value),
+            on_lost: dependency.on_lost.map_or(settings.on_lost, |at| at.value),
+        };
+        match (dependency.condition, replicated.get(dependency.on.value)) {
+            (Condition::Completed | Condition::Succeeded, Some(replicas)) => {
+                let bytes = usize::from(*replicas) * DEPENDENCY_BYTES;
+                let last = if self.budget.spend(bytes) {
+                    *replicas
+                } else {
+                    0
+                };
+                (1..=last)
+                    .map(|ordinal| with(on.replica(u32::from(ordinal))))
+                    .collect()
+            }
+            (Condition::Started | Condition::Ready, _) | (_, None) => vec![with(on)],
+        }
+    }
+
     /// The grace stays open unless somebody set it: only then does it lengthen the deadline of a shutdown.
-    fn stop(&self, service: &wire::Service<'_>) -> StopSpec {
+    fn stop(&self, service: &Service<'_>) -> StopSpec {
+        let own = &service.shared.stop;
         let of_settings = self
             .origins
             .is_explicit("stop.timeout")
             .then_some(self.settings.stop.timeout);
         StopSpec {
-            signal: service.stop_signal.unwrap_or(self.settings.stop.signal.0),
-            grace: service.stop_timeout.or(of_settings),
+            signal: own.signal.unwrap_or(self.settings.stop.signal.0),
+            grace: own.timeout.map(|timeout| timeout.value).or(of_settings),
         }
     }
 
@@ -263,23 +431,28 @@ impl Conversion<'_> {
         }
     }
 
-    fn command(&self, service: &wire::Service<'_>) -> Option<CommandSpec> {
-        let mut command = match service.command.as_ref()? {
+    fn command(
+        &self,
+        service: &Service<'_>,
+        command: &wire::Command<'_>,
+        environment: &Environment,
+    ) -> CommandSpec {
+        let mut spec = match command {
             wire::Command::Argv(program, arguments) => {
                 CommandSpec::new(self.program(program), arguments.iter().map(OsString::from))
             }
             wire::Command::Shell(line) => CommandSpec::shell(line),
         };
-        command.cwd = Some(match service.cwd {
+        spec.cwd = Some(match service.shared.cwd {
             Some(cwd) => self.path(Path::new(cwd)),
             None => self.directory.to_owned(),
         });
-        command.env = service
-            .env
-            .iter()
-            .map(|(key, value)| (OsString::from(key), OsString::from(value)))
-            .collect();
-        Some(command)
+        spec.base_env = environment.base;
+        let arguments: usize = spec.args.iter().map(|it| it.len()).sum();
+        if self.budget.spend(arguments + environment.bytes) {
+            spec.env = environment.to_pairs();
+        }
+        spec
     }
 
     /// A name without a slash is looked up in `PATH` by whoever starts it.
@@ -292,7 +465,7 @@ impl Conversion<'_> {
     }
 
     /// Relative to the manifest; `..` stays, since what it means depends on links.
-    fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
         self.directory
             .join(path)
             .components()
@@ -301,138 +474,11 @@ impl Conversion<'_> {
     }
 }
 
+fn cannot(bound: &Bound) -> String {
+    format!("`{}` cannot be enforced by this version", bound.name)
+}
+
 /// A name that follows the grammar; what does not was reported before.
 fn checked(name: At<&str>) -> Option<ChildName> {
     ChildName::new(name.value).ok()
-}
-
-fn all_names<'a>(wire: &wire::Manifest<'a>) -> impl Iterator<Item = &'a str> {
-    let services = wire.services.iter().map(|service| service.name.value);
-    let supervisors = wire.supervisors.iter().map(|it| it.name.value);
-    services.chain(supervisors)
-}
-
-impl Parts {
-    /// Takes a member out, with all below it; none if it was taken before.
-    fn take(&mut self, name: &str, lists: &HashMap<&str, &[At<&str>]>) -> Option<NodeRules> {
-        if let Some(child) = self.services.remove(name) {
-            return Some(NodeRules::Child(child));
-        }
-        let mut supervisor = self.supervisors.remove(name)?;
-        let children = lists.get(name).copied().unwrap_or_default();
-        supervisor.members = children
-            .iter()
-            .filter_map(|child| self.take(child.value, lists))
-            .collect();
-        Some(NodeRules::Supervisor(supervisor))
-    }
-}
-
-/// Names that wait for each other, in the order of waiting, and where one of them says so.
-struct Cycle<'a> {
-    names: Vec<&'a str>,
-    span: Span,
-}
-
-/// A moment in the start of a member. A supervisor has begun before its first member begins, and is done after its last.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Moment<'a> {
-    Begun(&'a str),
-    Done(&'a str),
-}
-
-impl<'a> Moment<'a> {
-    fn name(self) -> &'a str {
-        match self {
-            Self::Begun(name) | Self::Done(name) => name,
-        }
-    }
-}
-
-/// What each moment waits for, and where that is written.
-type Waits<'a> = HashMap<Moment<'a>, Vec<(Moment<'a>, Span)>>;
-
-fn waits<'a>(wire: &wire::Manifest<'a>) -> Waits<'a> {
-    let mut waits: Waits<'a> = HashMap::new();
-    for service in &wire.services {
-        let name = service.name.value;
-        waits
-            .entry(Moment::Done(name))
-            .or_default()
-            .push((Moment::Begun(name), service.name.span));
-        for (on, _) in &service.depends_on {
-            waits
-                .entry(Moment::Begun(name))
-                .or_default()
-                .push((Moment::Done(on.value), on.span));
-        }
-    }
-    for supervisor in &wire.supervisors {
-        let name = supervisor.name.value;
-        let mut before: Option<&str> = None;
-        for At { value: child, span } in &supervisor.children {
-            let begun = waits.entry(Moment::Begun(child)).or_default();
-            begun.push((Moment::Begun(name), *span));
-            if let Some(before) = before {
-                begun.push((Moment::Done(before), *span));
-            }
-            before = Some(child);
-            waits
-                .entry(Moment::Done(name))
-                .or_default()
-                .push((Moment::Done(child), *span));
-        }
-    }
-    waits
-}
-
-/// The first cycles that a walk along all waits closes.
-///
-/// The walk keeps its own stack: a chain of dependencies may be as long as a file.
-fn cycles<'a>(wire: &wire::Manifest<'a>) -> Vec<Cycle<'a>> {
-    const MOST: usize = 20;
-    let waits = waits(wire);
-    let mut done: HashSet<Moment<'a>> = HashSet::new();
-    let mut cycles = Vec::new();
-    for start in all_names(wire).map(Moment::Done) {
-        let mut path: Vec<(Moment<'a>, usize)> = vec![(start, 0)];
-        let mut on_path: HashMap<Moment<'a>, usize> = HashMap::from([(start, 0)]);
-        while let Some((here, next)) = path.last_mut() {
-            let here = *here;
-            let wait = waits.get(&here).and_then(|waits| waits.get(*next));
-            *next += 1;
-            match wait {
-                None => {
-                    done.insert(here);
-                    on_path.remove(&here);
-                    path.pop();
-                }
-                Some((on, span)) => {
-                    if let Some(first) = on_path.get(on) {
-                        if cycles.len() == MOST {
-                            return cycles;
-                        }
-                        cycles.push(Cycle {
-                            names: names_of(&path[*first..]),
-                            span: *span,
-                        });
-                    } else if !done.contains(on) {
-                        on_path.insert(*on, path.len());
-                        path.push((*on, 0));
-                    }
-                }
-            }
-        }
-    }
-    cycles
-}
-
-/// The names on a path, each once in a row.
-fn names_of<'a>(path: &[(Moment<'a>, usize)]) -> Vec<&'a str> {
-    let mut names: Vec<&str> = path.iter().map(|(moment, _)| moment.name()).collect();
-    names.dedup();
-    while names.len() > 1 && names.first() == names.last() {
-        names.pop();
-    }
-    names
 }

@@ -1,17 +1,30 @@
 //! Manifests: what people write into what the runtime is asked for.
 //!
-//! `discover` finds the file, `wire` knows its shape, `convert` gives it meaning. All mistakes of a file are reported
-//! together, each with its place.
+//! `discover` finds the file, `keys` says what may stand there and `wire` what does, `convert` gives it meaning. All mistakes
+//! of a file are reported together, each with its place.
 
+mod budget;
+mod check;
 mod convert;
+mod cycle;
 pub mod discover;
+mod env_file;
+mod environment;
+mod identity;
+pub mod keys;
+mod probe;
+mod profile;
 pub mod reach;
+pub mod schema;
 mod wire;
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use kimi_actors::policy::probe::Probes;
 use kimi_actors::policy::spec::{ChildName, CommandSpec, TreeRules};
 
 pub use self::discover::DiscoverError;
@@ -31,6 +44,16 @@ pub struct Manifest {
     pub rules: TreeRules,
     /// What each service and task executes, in the order of the file.
     pub commands: Vec<(ChildName, CommandSpec)>,
+    /// How it is known that they are ready, and that they still live.
+    pub probes: Vec<(ChildName, Probes)>,
+    /// What is executed to stop them, where that is not a signal.
+    pub stop_commands: Vec<(ChildName, CommandSpec)>,
+    /// How their output is to be kept; this version keeps none.
+    pub logs: Vec<(ChildName, LogRules)>,
+    /// The services and tasks that start only by their names, or when something that starts depends on them.
+    pub on_request: Vec<ChildName>,
+    /// What must not start, since this version cannot do what is asked for it.
+    pub refusals: Vec<Refusal>,
     /// The effective settings, those of the manifest included.
     pub settings: Settings,
     /// Which layer set each setting.
@@ -41,6 +64,28 @@ pub struct Manifest {
     pub project_dir: PathBuf,
     /// What is allowed, but hardly meant.
     pub warnings: Vec<Problem>,
+}
+
+/// A service that must not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The service or task, or one of its replicas.
+    pub child: ChildName,
+    /// What cannot be done for it.
+    pub problem: Problem,
+}
+
+/// How the output of a service is kept; what is absent is left to whoever keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogRules {
+    /// A file of so many bytes is rotated.
+    pub max_size: Option<u64>,
+    /// So many files are kept.
+    pub max_files: Option<u32>,
+    /// Older files are removed.
+    pub max_age: Option<Duration>,
+    /// Whether each line begins with its time.
+    pub timestamps: Option<bool>,
 }
 
 /// Where a manifest is.
@@ -136,28 +181,40 @@ impl Manifest {
         let Effective { settings, origins } =
             Effective::load_with(inputs, of_manifest, &mut elsewhere)?;
         let warned = Report::new(Arc::clone(source));
-        let (mut rules, commands) = convert::Conversion {
+        let converted = convert::Conversion {
             report: &report,
             warned: &warned,
             settings: &settings,
             origins: &origins,
+            inputs,
             directory: &project_dir,
+            env_files: RefCell::default(),
+            budget: budget::Budget::default(),
         }
         .convert(&wire);
-        rules.limits = settings.children.limits();
         let mut problems = report.into_problems();
         problems.extend(elsewhere);
+        problems.extend(converted.elsewhere);
         if !problems.is_empty() {
             return Err(Problems(problems).into());
         }
+        let mut warnings = warned.into_problems();
+        // What the defaults say is said once, not for each service.
+        warnings.dedup();
+        warnings.extend(converted.warnings);
         Ok(Self {
-            rules,
-            commands,
+            rules: converted.rules,
+            commands: converted.commands,
+            probes: converted.probes,
+            stop_commands: converted.stop_commands,
+            logs: converted.logs,
+            on_request: converted.on_request,
+            refusals: converted.refusals,
             settings,
             origins,
             location,
             project_dir,
-            warnings: warned.into_problems(),
+            warnings,
         })
     }
 

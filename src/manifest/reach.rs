@@ -49,6 +49,26 @@ impl<'a> Reach<'a> {
         self.children.keys().chain(self.below.keys()).copied()
     }
 
+    /// The children and supervisors to start for all to run but these: each child that stands below none of these. A supervisor
+    /// is not among them, since to start one is to start all below it.
+    pub fn all_but(&self, left_out: &[ChildName]) -> Vec<ChildName> {
+        let below_left_out: HashSet<&ChildName> = left_out
+            .iter()
+            .flat_map(|name| {
+                let below = self.below.get(name).into_iter().flatten().copied();
+                below.chain(std::iter::once(name))
+            })
+            .collect();
+        let mut names: Vec<ChildName> = self
+            .children
+            .keys()
+            .filter(|name| !below_left_out.contains(*name))
+            .map(|name| (*name).clone())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
     /// These, those below them, and all that they depend on.
     pub fn closure(&self, names: &[ChildName]) -> HashSet<ChildName> {
         let mut all = HashSet::new();

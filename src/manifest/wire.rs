@@ -1,22 +1,22 @@
-//! The shape of a manifest: which keys there are and what stands in them, still without meaning.
+//! What stands in a manifest, still without meaning: [`keys`](crate::manifest::keys) says what may, this says what does.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use kimi_actors::policy::restart::{Restart, Strategy};
 use kimi_actors::policy::signal::Signal;
-use kimi_actors::policy::spec::{Condition, Kind, OnLimit};
+use kimi_actors::policy::spec::{Condition, Kind, OnLimit, OnLost, OnRestart};
 
-use crate::document::decode::{Fields, Report};
-use crate::document::{Content, Entry, Node, ScalarKind, Span};
+use crate::document::decode::Report;
+pub(super) use crate::document::record::At;
+use crate::document::record::{Record, Value};
+use crate::document::{Node, Span};
+use crate::manifest::LogRules;
+use crate::manifest::environment::Inherit;
+use crate::manifest::keys::MANIFEST;
+use crate::manifest::probe::Probe;
 use crate::words::Words;
-
-/// A value and where it stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) span: Span,
-}
 
 /// A whole manifest.
 #[derive(Debug, Default)]
@@ -32,21 +32,59 @@ pub(super) struct Service<'a> {
     pub(super) name: At<&'a str>,
     pub(super) kind: Kind,
     pub(super) command: Option<Command<'a>>,
+    pub(super) port: Option<At<u16>>,
+    pub(super) replicas: Option<At<u16>>,
+    pub(super) profiles: Vec<&'a str>,
+    pub(super) starts_with_all: bool,
+    pub(super) depends_on: Vec<Dependency<'a>>,
+    pub(super) readiness: Option<Probe<'a>>,
+    pub(super) liveness: Option<Probe<'a>>,
+    /// With the defaults below it.
+    pub(super) shared: Shared<'a>,
+    /// Where its own start timeout stands, if it does not come from the defaults.
+    pub(super) own_start_timeout: Option<Span>,
+}
+
+/// The keys that services can share. What can be long is shared too, and not copied for each service: a file that many
+/// services inherit from would become many files.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shared<'a> {
     pub(super) cwd: Option<&'a str>,
-    pub(super) env: Vec<(&'a str, &'a str)>,
-    pub(super) depends_on: Vec<(At<&'a str>, Condition)>,
+    pub(super) env: Rc<Vec<(At<&'a str>, &'a str)>>,
+    /// The variables of the defaults, not merged here: that would make many out of few.
+    pub(super) env_below: Rc<Vec<(At<&'a str>, &'a str)>>,
+    pub(super) env_files: Option<Rc<[EnvFile<'a>]>>,
+    pub(super) inherit: Option<Inherit<'a>>,
+    pub(super) start_timeout: Option<At<Duration>>,
     pub(super) restart: RestartRule,
-    pub(super) success_codes: Vec<i32>,
-    pub(super) success_signals: Vec<Signal>,
-    pub(super) stop_signal: Option<Signal>,
-    pub(super) stop_timeout: Option<Duration>,
+    pub(super) success: Option<Success>,
+    pub(super) stop: StopRule<'a>,
+    pub(super) logs: Option<At<LogRules>>,
+    pub(super) bounds: Vec<Bound>,
+    best_effort: Option<bool>,
+}
+
+/// A file of variables.
+#[derive(Clone, Debug)]
+pub(super) struct EnvFile<'a> {
+    pub(super) path: At<&'a str>,
+    pub(super) must_exist: bool,
 }
 
 /// What is executed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Command<'a> {
     Argv(&'a str, Vec<&'a str>),
     Shell(&'a str),
+}
+
+/// What is waited for.
+#[derive(Clone, Debug)]
+pub(super) struct Dependency<'a> {
+    pub(super) on: At<&'a str>,
+    pub(super) condition: Condition,
+    pub(super) on_restart: Option<At<OnRestart>>,
+    pub(super) on_lost: Option<At<OnLost>>,
 }
 
 /// When something restarts; what is absent comes from the settings.
@@ -63,6 +101,42 @@ pub(super) struct RestartRule {
     pub(super) reset_after: Option<Duration>,
 }
 
+/// What counts as success.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Success {
+    pub(super) codes: Vec<i32>,
+    pub(super) signals: Vec<Signal>,
+}
+
+/// How something is stopped.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StopRule<'a> {
+    pub(super) signal: Option<Signal>,
+    pub(super) timeout: Option<At<Duration>>,
+    pub(super) command: Option<Rc<Command<'a>>>,
+}
+
+/// Something that the kernel would have to see to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    /// Its keys, such as `limits.memory`.
+    pub(super) name: &'static str,
+    pub(super) span: Span,
+    pub(super) aim: Aim,
+    is_asked: bool,
+}
+
+/// What a bound is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// That others have their share; one can do without.
+    Share,
+    /// The same, and somebody does without.
+    ShareIfPossible,
+    /// Safety.
+    Safety,
+}
+
 /// A supervisor.
 #[derive(Debug)]
 pub(super) struct Supervisor<'a> {
@@ -75,516 +149,381 @@ pub(super) struct Supervisor<'a> {
     pub(super) children: Vec<At<&'a str>>,
 }
 
-const KEYS: [&str; 4] = ["version", "services", "supervisors", "settings"];
-const KEYS_LATER: [&str; 1] = ["defaults"];
-const SERVICE: [&str; 10] = [
-    "type",
-    "command",
-    "shell",
-    "cwd",
-    "env",
-    "depends_on",
-    "restart",
-    "success_exit_codes",
-    "stop",
-    "description",
-];
-const SERVICE_LATER: [&str; 18] = [
-    "readiness",
-    "liveness",
-    "env_file",
-    "env_inherit",
-    "limits",
-    "logs",
-    "profiles",
-    "replicas",
-    "start_timeout",
-    "notify_fd",
-    "sd_notify",
-    "user",
-    "group",
-    "umask",
-    "nice",
-    "oom_score_adj",
-    "no_new_privs",
-    "tty",
-];
-const SUPERVISOR: [&str; 6] = [
-    "strategy",
-    "max_restarts",
-    "window",
-    "on_limit",
-    "restart",
-    "children",
-];
-const RESTART: [&str; 5] = ["policy", "max_restarts", "window", "on_limit", "backoff"];
-const BACKOFF: [&str; 5] = ["initial", "factor", "max", "jitter", "reset_after"];
-const STOP: [&str; 2] = ["signal", "timeout"];
-const STOP_LATER: [&str; 2] = ["command", "scope"];
-const DEPENDENCY: [&str; 1] = ["condition"];
-const DEPENDENCY_LATER: [&str; 2] = ["on_restart", "on_lost"];
-
-impl<'a> Manifest<'a> {
-    /// What stands in a manifest; all that is wrong with its shape is reported.
-    pub(super) fn read(report: &Report, node: &'a Node) -> Self {
-        let Some(fields) = Fields::read(report, node, "the manifest", &KEYS, &KEYS_LATER) else {
-            return Self::default();
-        };
-        check_version(report, node, fields);
-        let mut manifest = Self {
-            settings: fields.get("settings"),
-            ..Self::default()
-        };
-        match fields.get("services") {
-            Some(services) => {
-                for entry in entries(report, services, "`services`") {
-                    manifest.services.push(Service::read(report, entry));
-                }
-            }
-            None => report.wrong(
-                start_of(node),
-                "`services` is missing; expected a map of names to services",
-            ),
-        }
-        if let Some(supervisors) = fields.get("supervisors") {
-            for entry in entries(report, supervisors, "`supervisors`") {
-                manifest.supervisors.push(Supervisor::read(report, entry));
-            }
-        }
-        manifest
-    }
+/// The value of a word that the table has checked.
+fn word<T: Words>(record: &Record<'_>, key: &str) -> Option<T> {
+    T::parse(record.text(key)?).ok()
 }
 
-fn start_of(node: &Node) -> Span {
-    Span {
-        start: node.span.start,
-        end: node.span.start,
-    }
+fn word_at<T: Words>(record: &Record<'_>, key: &str) -> Option<At<T>> {
+    let value = word(record, key)?;
+    let span = record.key_span(key)?;
+    Some(At { value, span })
 }
 
-fn check_version(report: &Report, node: &Node, fields: Fields<'_>) {
-    let Some(version) = fields.get("version") else {
-        report.wrong(
-            start_of(node),
-            "`version` is missing; expected `version: 1` (in TOML `version = 1`)",
-        );
-        return;
-    };
-    let known = version
-        .scalar()
-        .is_some_and(|scalar| scalar.kind == ScalarKind::Integer && scalar.text == "1");
-    if !known {
-        report.wrong(
-            version.span,
-            format!("expected the version 1, found {}", version.describe()),
-        );
-    }
+fn whole_at<T: TryFrom<i64>>(record: &Record<'_>, key: &str) -> Option<At<T>> {
+    let at = record.get(key)?;
+    Some(At {
+        value: at.value.whole()?,
+        span: at.span,
+    })
 }
 
-/// The entries of a map of names; `x-…` keys are free, and a name that stands twice counts once.
-fn entries<'a>(report: &Report, node: &'a Node, what: &str) -> Vec<&'a Entry> {
-    let entries = report.map(node, what).unwrap_or_default();
-    let mut seen = HashSet::new();
-    entries
+fn duration_at(record: &Record<'_>, key: &str) -> Option<At<Duration>> {
+    let span = record.get(key)?.span;
+    let value = record.duration(key)?;
+    Some(At { value, span })
+}
+
+fn texts<'a>(items: &[At<Value<'a>>]) -> Vec<At<&'a str>> {
+    items
         .iter()
-        .filter(|entry| !entry.key.starts_with("x-"))
-        .filter(|entry| {
-            let new = seen.insert(entry.key.as_str());
-            if !new {
-                let message = format!("`{}` stands twice in {what}", entry.key);
-                report.wrong(entry.key_span, message);
-            }
-            new
+        .filter_map(|item| {
+            Some(At {
+                value: item.value.text()?,
+                span: item.span,
+            })
         })
         .collect()
 }
 
-fn word<T: Words>(report: &Report, node: &Node, what: &str) -> Option<T> {
-    let text = report.text(node, what)?;
-    T::parse(text)
-        .map_err(|error| report.wrong(node.span, format!("{what}: {error}")))
-        .ok()
-}
+impl<'a> Manifest<'a> {
+    /// What stands in a manifest; all that is wrong with its shape is reported.
+    pub(super) fn read(report: &Report, node: &'a Node) -> Self {
+        let record = Record::read(report, node, &MANIFEST, "the manifest");
+        let defaults = record
+            .record("defaults")
+            .map_or_else(Shared::default, Shared::of);
+        let each = |key| {
+            let entries = record.map(key).iter();
+            entries.filter_map(|(name, at)| Some((*name, at.value.record()?)))
+        };
+        let settings = record.get("settings").and_then(|at| at.value.node());
+        Self {
+            services: each("services")
+                .map(|(name, record)| Service::of(name, record, &defaults))
+                .collect(),
+            supervisors: each("supervisors")
+                .map(|(name, record)| Supervisor::of(name, record))
+                .collect(),
+            settings,
+        }
+    }
 
-fn signal(report: &Report, node: &Node, what: &str) -> Option<Signal> {
-    report
-        .verbatim(node, what)?
-        .parse()
-        .map_err(|error| report.wrong(node.span, format!("{what}: {error}")))
-        .ok()
+    /// The names of all services, tasks and supervisors.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        let services = self.services.iter().map(|service| service.name.value);
+        let supervisors = self.supervisors.iter().map(|it| it.name.value);
+        services.chain(supervisors)
+    }
 }
 
 impl<'a> Service<'a> {
-    fn read(report: &Report, entry: &'a Entry) -> Self {
-        let name = At {
-            value: entry.key.as_str(),
-            span: entry.key_span,
-        };
-        let mut service = Self {
+    fn of(name: At<&'a str>, record: &Record<'a>, defaults: &Shared<'a>) -> Self {
+        let shell = || record.text("shell").map(Command::Shell);
+        let own = Shared::of(record);
+        Self {
             name,
-            kind: Kind::Service,
-            command: None,
-            cwd: None,
-            env: Vec::new(),
-            depends_on: Vec::new(),
-            restart: RestartRule::default(),
-            success_codes: Vec::new(),
-            success_signals: Vec::new(),
-            stop_signal: None,
-            stop_timeout: None,
-        };
-        let what = format!("the service `{}`", entry.key);
-        let Some(fields) = Fields::read(report, &entry.value, &what, &SERVICE, &SERVICE_LATER)
-        else {
-            return service;
-        };
-        let of = |key: &str| format!("`{key}` of {what}");
-        if let Some(node) = fields.get("description") {
-            report.text(node, &of("description"));
+            own_start_timeout: own.start_timeout.map(|timeout| timeout.span),
+            kind: word(record, "type").unwrap_or_default(),
+            command: record
+                .get("command")
+                .and_then(|at| Command::argv(&at.value))
+                .or_else(shell),
+            port: whole_at(record, "port"),
+            replicas: whole_at(record, "replicas"),
+            profiles: texts(record.list("profiles"))
+                .iter()
+                .map(|profile| profile.value)
+                .collect(),
+            starts_with_all: record.truth("autostart").unwrap_or(true),
+            depends_on: dependencies(record),
+            readiness: record.record("readiness").and_then(Probe::of),
+            liveness: record.record("liveness").and_then(Probe::of),
+            shared: own.over(defaults),
         }
-        if let Some(node) = fields.get("type") {
-            service.kind = word(report, node, &of("type")).unwrap_or_default();
+    }
+}
+
+fn dependencies<'a>(record: &Record<'a>) -> Vec<Dependency<'a>> {
+    let listed = texts(record.list("depends_on"))
+        .into_iter()
+        .map(|on| Dependency {
+            on,
+            condition: Condition::default(),
+            on_restart: None,
+            on_lost: None,
+        });
+    let mapped = record.map("depends_on").iter().filter_map(|(on, at)| {
+        let record = at.value.record()?;
+        Some(Dependency {
+            on: *on,
+            condition: word(record, "condition").unwrap_or_default(),
+            on_restart: word_at(record, "on_restart"),
+            on_lost: word_at(record, "on_lost"),
+        })
+    });
+    listed.chain(mapped).collect()
+}
+
+impl<'a> Shared<'a> {
+    fn of(record: &Record<'a>) -> Self {
+        let limits = record.record("limits");
+        let best_effort = limits.and_then(|limits| limits.truth("best_effort"));
+        let logs = record.get("logs").and_then(|at| {
+            let value = LogRules::of(at.value.record()?);
+            let span = record.key_span("logs")?;
+            Some(At { value, span })
+        });
+        Self {
+            cwd: record.text("cwd"),
+            env: Rc::new(
+                record
+                    .map("env")
+                    .iter()
+                    .filter_map(|(name, at)| Some((*name, at.value.text()?)))
+                    .collect(),
+            ),
+            env_below: Rc::default(),
+            env_files: record.get("env_file").map(env_files),
+            inherit: record.get("env_inherit").map(|at| inherit(&at.value)),
+            start_timeout: duration_at(record, "start_timeout"),
+            restart: RestartRule::of(record),
+            success: record
+                .get("success_exit_codes")
+                .map(|at| Success::of(at.value.list())),
+            stop: record
+                .record("stop")
+                .map_or_else(StopRule::default, StopRule::of),
+            logs,
+            bounds: bounds(record, limits),
+            best_effort,
         }
-        service.command = Command::read(report, fields, name, &what);
-        service.cwd = fields
-            .get("cwd")
-            .and_then(|node| path(report, node, &of("cwd")));
-        if let Some(node) = fields.get("env") {
-            service.env = environment(report, node, &of("env"));
-        }
-        if let Some(node) = fields.get("depends_on") {
-            service.depends_on = dependencies(report, node, &of("depends_on"));
-        }
-        if let Some(node) = fields.get("restart") {
-            service.restart = RestartRule::read(report, node, &of("restart"));
-        }
-        if let Some(node) = fields.get("success_exit_codes") {
-            service.read_success(report, node, &of("success_exit_codes"));
-        }
-        if let Some(node) = fields.get("stop") {
-            service.read_stop(report, node, &of("stop"));
-        }
-        service
     }
 
-    fn read_success(&mut self, report: &Report, node: &Node, what: &str) {
-        for item in report.list(node, what).unwrap_or_default() {
-            let text = |kind| {
-                let scalar = item.scalar().filter(|scalar| scalar.kind == kind)?;
-                Some(scalar.text.as_str())
-            };
-            let code = text(ScalarKind::Integer)
-                .and_then(|text| text.parse().ok())
-                .filter(|code| (0..=255).contains(code));
-            let signal = text(ScalarKind::Text).and_then(|text| text.parse().ok());
-            match (code, signal) {
-                (Some(code), _) => self.success_codes.push(code),
-                (None, Some(signal)) => self.success_signals.push(signal),
-                (None, None) => report.expected(
-                    item,
-                    &format!(
-                        "an item of {what} to be a code from 0 to 255 or a signal such as SIGTERM"
-                    ),
-                ),
-            }
+    /// What it says, and where it says nothing what the defaults say; maps are merged key by key.
+    fn over(mut self, defaults: &Self) -> Self {
+        let mut bounds: Vec<Bound> = defaults
+            .bounds
+            .iter()
+            .filter(|bound| self.bounds.iter().all(|own| own.name != bound.name))
+            .copied()
+            .collect();
+        bounds.append(&mut self.bounds);
+        let best_effort = self.best_effort.or(defaults.best_effort);
+        if best_effort == Some(true) {
+            let shares = bounds.iter_mut().filter(|bound| bound.aim == Aim::Share);
+            shares.for_each(|bound| bound.aim = Aim::ShareIfPossible);
+        }
+        bounds.retain(|bound| bound.is_asked);
+        bounds.sort_by_key(|bound| bound.span.start);
+        Self {
+            cwd: self.cwd.or(defaults.cwd),
+            env: self.env,
+            env_below: Rc::clone(&defaults.env),
+            env_files: self.env_files.or_else(|| defaults.env_files.clone()),
+            inherit: self.inherit.or_else(|| defaults.inherit.clone()),
+            start_timeout: self.start_timeout.or(defaults.start_timeout),
+            restart: self.restart.over(defaults.restart),
+            success: self.success.or_else(|| defaults.success.clone()),
+            stop: StopRule {
+                signal: self.stop.signal.or(defaults.stop.signal),
+                timeout: self.stop.timeout.or(defaults.stop.timeout),
+                command: self.stop.command.or_else(|| defaults.stop.command.clone()),
+            },
+            logs: match (self.logs, defaults.logs) {
+                (Some(own), Some(defaults)) => Some(At {
+                    value: own.value.over(defaults.value),
+                    span: own.span,
+                }),
+                (own, defaults) => own.or(defaults),
+            },
+            bounds,
+            best_effort,
         }
     }
+}
 
-    fn read_stop(&mut self, report: &Report, node: &Node, what: &str) {
-        let Some(fields) = Fields::read(report, node, what, &STOP, &STOP_LATER) else {
-            return;
+fn env_files<'a>(at: &At<Value<'a>>) -> Rc<[EnvFile<'a>]> {
+    let file = |at: &At<Value<'a>>| {
+        let (path, must_exist) = match at.value.record() {
+            Some(record) => (
+                record.text("path")?,
+                record.truth("required").unwrap_or(true),
+            ),
+            None => (at.value.text()?, true),
         };
-        self.stop_signal = fields
-            .get("signal")
-            .and_then(|node| signal(report, node, &format!("`signal` in {what}")));
-        self.stop_timeout = fields
-            .get("timeout")
-            .and_then(|node| report.duration(node, &format!("`timeout` in {what}")));
+        let path = At {
+            value: path,
+            span: at.span,
+        };
+        Some(EnvFile { path, must_exist })
+    };
+    if let Value::List(items) = &at.value {
+        items.iter().filter_map(file).collect()
+    } else {
+        file(at).into_iter().collect()
     }
+}
+
+fn inherit<'a>(value: &Value<'a>) -> Inherit<'a> {
+    if let Value::Truth(all) = value {
+        return if *all {
+            Inherit::All
+        } else {
+            Inherit::Only(Rc::default())
+        };
+    }
+    if let Value::List(names) = value {
+        return Inherit::Only(names.iter().filter_map(|name| name.value.text()).collect());
+    }
+    Inherit::minimal()
+}
+
+/// What the kernel would have to see to, in the order in which it is told.
+fn bounds(record: &Record<'_>, limits: Option<&Record<'_>>) -> Vec<Bound> {
+    const LIMITS: [(&str, &str); 5] = [
+        ("nofile", "limits.nofile"),
+        ("core", "limits.core"),
+        ("memory", "limits.memory"),
+        ("cpu", "limits.cpu"),
+        ("pids", "limits.pids"),
+    ];
+    const OWN: [(&str, Aim); 6] = [
+        ("user", Aim::Safety),
+        ("group", Aim::Safety),
+        ("umask", Aim::Safety),
+        ("nice", Aim::Share),
+        ("oom_score_adj", Aim::Share),
+        ("no_new_privs", Aim::Safety),
+    ];
+    let limits = LIMITS.into_iter().filter_map(|(key, name)| {
+        Some(Bound {
+            name,
+            span: limits?.key_span(key)?,
+            aim: Aim::Share,
+            is_asked: true,
+        })
+    });
+    let own = OWN.into_iter().filter_map(|(key, aim)| {
+        Some(Bound {
+            name: key,
+            span: record.key_span(key)?,
+            aim,
+            is_asked: record.truth(key).unwrap_or(true),
+        })
+    });
+    limits.chain(own).collect()
 }
 
 impl<'a> Command<'a> {
-    fn read(report: &Report, fields: Fields<'a>, name: At<&str>, what: &str) -> Option<Self> {
-        match (fields.get("command"), fields.entry("shell")) {
-            (Some(_), Some(shell)) => {
-                report.wrong(
-                    shell.key_span,
-                    format!("{what} has both `command` and `shell`; expected one of them"),
-                );
-                None
-            }
-            (None, None) => {
-                report.wrong(
-                    name.span,
-                    format!("{what} has neither `command` nor `shell`; expected one of them"),
-                );
-                None
-            }
-            (Some(command), None) => Self::argv(report, command, what),
-            (None, Some(shell)) => {
-                let line = report.text(&shell.value, &format!("`shell` of {what}"))?;
-                if line.trim().is_empty() || line.contains('\0') {
-                    report.wrong(shell.value.span, format!("`shell` of {what} is no line"));
-                    return None;
-                }
-                Some(Self::Shell(line))
-            }
-        }
+    /// The program and its arguments that a list is.
+    pub(super) fn argv(value: &Value<'a>) -> Option<Self> {
+        let words = value.list().iter().map(|item| item.value.text());
+        let words: Vec<&str> = words.collect::<Option<_>>()?;
+        let (program, arguments) = words.split_first()?;
+        Some(Self::Argv(program, arguments.to_vec()))
     }
+}
 
-    fn argv(report: &Report, node: &'a Node, what: &str) -> Option<Self> {
-        let Content::List(items) = &node.content else {
-            report.wrong(
-                node.span,
-                format!(
-                    "expected `command` of {what} to be a list of the program and its arguments, found {}; \
-                     for a line of shell use `shell`",
-                    node.describe()
-                ),
-            );
-            return None;
-        };
-        let words: Vec<&str> = items
-            .iter()
-            .filter_map(|item| {
-                let word = report.verbatim(item, &format!("each item of `command` of {what}"))?;
-                if word.contains('\0') {
-                    report.wrong(item.span, "an argument cannot contain a NUL character");
-                }
-                Some(word)
-            })
+impl Success {
+    fn of(items: &[At<Value<'_>>]) -> Self {
+        let values = || items.iter().map(|item| &item.value);
+        let codes: BTreeSet<i32> = values().filter_map(Value::whole).collect();
+        let signals: BTreeSet<Signal> = values()
+            .filter_map(|value| value.text()?.parse().ok())
             .collect();
-        match words.split_first() {
-            Some((program, arguments)) if !program.is_empty() => {
-                Some(Self::Argv(program, arguments.to_vec()))
-            }
-            _ => {
-                report.wrong(node.span, format!("`command` of {what} names no program"));
-                None
-            }
+        Self {
+            codes: codes.into_iter().collect(),
+            signals: signals.into_iter().collect(),
         }
     }
 }
 
-fn path<'a>(report: &Report, node: &'a Node, what: &str) -> Option<&'a str> {
-    let text = report.text(node, what)?;
-    if text.is_empty() || text.contains('\0') {
-        report.wrong(node.span, format!("{what} is no path"));
-        return None;
-    }
-    Some(text)
-}
-
-/// The values are secrets for all we know: no mistake shows them.
-fn environment<'a>(report: &Report, node: &'a Node, what: &str) -> Vec<(&'a str, &'a str)> {
-    report.keep_secret(node);
-    let Content::Map(entries) = &node.content else {
-        let found = match &node.content {
-            Content::List(_) => "a list",
-            Content::Scalar(_) | Content::Map(_) => "something else",
-        };
-        report.wrong(
-            node.span,
-            format!("expected {what} to be a map such as `NAME: value`, found {found}"),
-        );
-        return Vec::new();
-    };
-    let mut env = Vec::new();
-    let mut seen = HashSet::new();
-    for entry in entries {
-        let key = entry.key.as_str();
-        let scalar = entry
-            .value
-            .scalar()
-            .filter(|scalar| scalar.kind != ScalarKind::Null);
-        let wrong = if key.is_empty() || key.contains(['=', '\0']) {
-            format!("`{key}` in {what} is no name of a variable")
-        } else if !seen.insert(key) {
-            format!("the key `{key}` stands twice in {what}")
-        } else {
-            match scalar {
-                None => format!(
-                    "expected `{key}` in {what} to be text; for an empty value write `\"\"`"
-                ),
-                Some(scalar) if scalar.text.contains('\0') => {
-                    format!("`{key}` in {what} contains a NUL character")
-                }
-                Some(scalar) => {
-                    env.push((key, scalar.text.as_str()));
-                    continue;
-                }
-            }
-        };
-        report.wrong(entry.key_span, wrong);
-    }
-    env
-}
-
-fn dependencies<'a>(report: &Report, node: &'a Node, what: &str) -> Vec<(At<&'a str>, Condition)> {
-    let mut found: Vec<(At<&str>, Condition)> = Vec::new();
-    let mut seen = HashSet::new();
-    let mut add = |name: &'a str, span: Span, condition: Condition| {
-        if seen.insert(name) {
-            found.push((At { value: name, span }, condition));
-        } else {
-            report.wrong(span, format!("`{name}` stands twice in {what}"));
-        }
-    };
-    match &node.content {
-        Content::List(items) => {
-            for item in items {
-                if let Some(name) = report.verbatim(item, &format!("each item of {what}")) {
-                    add(name, item.span, Condition::Ready);
-                }
-            }
-        }
-        Content::Map(entries) => {
-            for entry in entries {
-                let what = format!("`{}` in {what}", entry.key);
-                let condition =
-                    Fields::read(report, &entry.value, &what, &DEPENDENCY, &DEPENDENCY_LATER)
-                        .and_then(|fields| fields.get("condition"))
-                        .and_then(|node| word(report, node, &format!("`condition` of {what}")));
-                add(&entry.key, entry.key_span, condition.unwrap_or_default());
-            }
-        }
-        Content::Scalar(_) => {
-            report.expected(
-                node,
-                &format!("{what} to be a list of names, or a map of names to conditions"),
-            );
+impl<'a> StopRule<'a> {
+    fn of(record: &Record<'a>) -> Self {
+        let command = record.get("command").and_then(|at| {
+            let shell = |record: &Record<'a>| record.text("shell").map(Command::Shell);
+            let command = Command::argv(&at.value);
+            let command = command.or_else(|| at.value.record().and_then(shell))?;
+            Some(Rc::new(command))
+        });
+        Self {
+            signal: record.text("signal").and_then(|text| text.parse().ok()),
+            timeout: duration_at(record, "timeout"),
+            command,
         }
     }
-    found
 }
 
 impl RestartRule {
-    fn read(report: &Report, node: &Node, what: &str) -> Self {
-        if let Content::Scalar(_) = &node.content {
+    /// What `restart` in a map says: a word, or a map.
+    fn of(record: &Record<'_>) -> Self {
+        let Some(rule) = record.record("restart") else {
             return Self {
-                policy: word(report, node, what),
+                policy: word(record, "restart"),
                 ..Self::default()
             };
-        }
-        let Some(fields) = Fields::read(report, node, what, &RESTART, &[]) else {
-            return Self::default();
         };
-        let of = |key: &str| format!("`{key}` in {what}");
-        let mut rule = Self {
-            policy: fields
-                .get("policy")
-                .and_then(|node| word(report, node, &of("policy"))),
-            max_restarts: fields
-                .get("max_restarts")
-                .and_then(|node| report.whole(node, &of("max_restarts"))),
-            window: fields
-                .get("window")
-                .and_then(|node| report.duration(node, &of("window"))),
-            on_limit: fields
-                .get("on_limit")
-                .and_then(|node| word(report, node, &of("on_limit"))),
-            ..Self::default()
-        };
-        if let Some(node) = fields.get("backoff") {
-            rule.read_backoff(report, node, &of("backoff"));
+        let none = Record::default();
+        let backoff = rule.record("backoff").unwrap_or(&none);
+        Self {
+            policy: word(rule, "policy"),
+            max_restarts: rule.whole("max_restarts"),
+            window: rule.duration("window"),
+            on_limit: word(rule, "on_limit"),
+            initial: backoff.duration("initial"),
+            factor: backoff.number("factor"),
+            max: backoff.duration("max"),
+            jitter: backoff.number("jitter"),
+            reset_after: backoff.duration("reset_after"),
         }
-        rule
     }
 
-    fn read_backoff(&mut self, report: &Report, node: &Node, what: &str) {
-        let Some(fields) = Fields::read(report, node, what, &BACKOFF, &[]) else {
-            return;
-        };
-        let duration = |key: &str| {
-            let node = fields.get(key)?;
-            report.duration(node, &format!("`{key}` in {what}"))
-        };
-        let number = |key: &str, least: f64, most: f64| {
-            let node = fields.get(key)?;
-            let number = report.number(node, &format!("`{key}` in {what}"))?;
-            if (least..=most).contains(&number) {
-                return Some(number);
-            }
-            report.wrong(
-                node.span,
-                format!("expected `{key}` in {what} to be {least} to {most}, found {number}"),
-            );
-            None
-        };
-        self.initial = duration("initial");
-        self.factor = number("factor", 1.0, 1000.0);
-        self.max = duration("max");
-        self.jitter = number("jitter", 0.0, 1.0);
-        self.reset_after = duration("reset_after");
+    fn over(self, defaults: Self) -> Self {
+        Self {
+            policy: self.policy.or(defaults.policy),
+            max_restarts: self.max_restarts.or(defaults.max_restarts),
+            window: self.window.or(defaults.window),
+            on_limit: self.on_limit.or(defaults.on_limit),
+            initial: self.initial.or(defaults.initial),
+            factor: self.factor.or(defaults.factor),
+            max: self.max.or(defaults.max),
+            jitter: self.jitter.or(defaults.jitter),
+            reset_after: self.reset_after.or(defaults.reset_after),
+        }
+    }
+}
+
+impl LogRules {
+    fn of(record: &Record<'_>) -> Self {
+        Self {
+            max_size: record.size("max_size"),
+            max_files: record.whole("max_files"),
+            max_age: record.duration("max_age"),
+            timestamps: record.truth("timestamps"),
+        }
+    }
+
+    fn over(self, defaults: Self) -> Self {
+        Self {
+            max_size: self.max_size.or(defaults.max_size),
+            max_files: self.max_files.or(defaults.max_files),
+            max_age: self.max_age.or(defaults.max_age),
+            timestamps: self.timestamps.or(defaults.timestamps),
+        }
     }
 }
 
 impl<'a> Supervisor<'a> {
-    fn read(report: &Report, entry: &'a Entry) -> Self {
-        let mut supervisor = Self {
-            name: At {
-                value: entry.key.as_str(),
-                span: entry.key_span,
-            },
-            strategy: Strategy::OneForOne,
-            max_restarts: None,
-            window: None,
-            on_limit: None,
-            restart: RestartRule::default(),
-            children: Vec::new(),
-        };
-        let what = format!("the supervisor `{}`", entry.key);
-        let Some(fields) = Fields::read(report, &entry.value, &what, &SUPERVISOR, &[]) else {
-            return supervisor;
-        };
-        let of = |key: &str| format!("`{key}` of {what}");
-        if let Some(node) = fields.get("strategy") {
-            supervisor.strategy = word(report, node, &of("strategy")).unwrap_or_default();
+    fn of(name: At<&'a str>, record: &Record<'a>) -> Self {
+        Self {
+            name,
+            strategy: word(record, "strategy").unwrap_or_default(),
+            max_restarts: record.whole("max_restarts"),
+            window: record.duration("window"),
+            on_limit: word(record, "on_limit"),
+            restart: RestartRule::of(record),
+            children: texts(record.list("children")),
         }
-        supervisor.max_restarts = fields
-            .get("max_restarts")
-            .and_then(|node| report.whole(node, &of("max_restarts")));
-        supervisor.window = fields
-            .get("window")
-            .and_then(|node| report.duration(node, &of("window")));
-        supervisor.on_limit = fields
-            .get("on_limit")
-            .and_then(|node| word(report, node, &of("on_limit")));
-        if let Some(node) = fields.get("restart") {
-            supervisor.restart = RestartRule::read(report, node, &of("restart"));
-        }
-        match fields.get("children") {
-            Some(node) => {
-                let items = report.list(node, &of("children")).unwrap_or_default();
-                if items.is_empty() && matches!(node.content, Content::List(_)) {
-                    report.wrong(node.span, format!("{} is empty", of("children")));
-                }
-                for item in items {
-                    if let Some(name) =
-                        report.verbatim(item, &format!("each item of {}", of("children")))
-                    {
-                        supervisor.children.push(At {
-                            value: name,
-                            span: item.span,
-                        });
-                    }
-                }
-            }
-            None => report.wrong(entry.key_span, format!("{what} has no `children`")),
-        }
-        supervisor
     }
-}
-
-/// That a name does not exist, with the nearest one that does.
-pub(super) fn unknown_name<'a>(
-    report: &Report,
-    name: &str,
-    what: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> String {
-    format!(
-        "{what} names `{name}`, which does not exist{}",
-        report.did_you_mean(name, known)
-    )
 }

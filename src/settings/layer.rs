@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::Arc;
+use std::time::Duration;
 
-use config::{Map, Value, ValueKind};
+use config::{Map, Value as Merged, ValueKind};
+use kimi_actors::policy::signal::Signal;
 use toml::Value as Toml;
 
 use crate::document::decode::Report;
 use crate::document::nearest::did_you_mean;
 use crate::document::problem::{Place, Problem};
-use crate::document::{Content, Entry, Node, Scalar, ScalarKind};
+use crate::document::record::Value;
+use crate::document::shape::{Grammar, Kind, Shape};
+use crate::document::{Content, Entry, Node, Scalar, ScalarKind, Source, Span};
 use crate::quantity;
+use crate::settings::keys::SETTINGS;
 use crate::settings::values::Settings;
 
 /// The layers, each stronger than the one before.
@@ -66,89 +71,41 @@ impl Setting {
 /// The sign before the names of the environment, and between them.
 const ENVIRONMENT_PREFIX: &str = "KIMI_SHELL__";
 
-/// A name under which a setting is known from before.
-struct Alias {
-    name: &'static str,
-    /// Where it may stand besides the top level.
-    sections: &'static [&'static str],
-    path: [&'static str; 2],
-    unit: Unit,
-}
+/// The names under which settings are known from before, each with its present place and how its value is written. Where
+/// they may stand is in the table.
+const ALIASES: [(&str, [&str; 2], Unit); 9] = [
+    (
+        "gracefulShutdownTimeoutMs",
+        ["signals", "graceful_shutdown_timeout"],
+        Unit::Milliseconds,
+    ),
+    (
+        "forceExitAfterTimeout",
+        ["signals", "force_exit_after_timeout"],
+        Unit::AsIs,
+    ),
+    ("enabled", ["signals", "enabled"], Unit::AsIs),
+    ("handledSignals", ["signals", "handled"], Unit::AsIs),
+    ("maxHistory", ["signals", "history"], Unit::AsIs),
+    (
+        "defaultTimeoutMs",
+        ["children", "default_timeout"],
+        Unit::Milliseconds,
+    ),
+    ("maxBufferSize", ["children", "max_buffer_size"], Unit::AsIs),
+    (
+        "validateBinary",
+        ["children", "validate_binary"],
+        Unit::AsIs,
+    ),
+    ("maxConcurrent", ["children", "max_concurrent"], Unit::AsIs),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unit {
     AsIs,
     Milliseconds,
 }
-
-const ALIASES: [Alias; 9] = [
-    alias(
-        "gracefulShutdownTimeoutMs",
-        &["signals"],
-        ["signals", "graceful_shutdown_timeout"],
-        Unit::Milliseconds,
-    ),
-    alias(
-        "forceExitAfterTimeout",
-        &["signals"],
-        ["signals", "force_exit_after_timeout"],
-        Unit::AsIs,
-    ),
-    alias("enabled", &[], ["signals", "enabled"], Unit::AsIs),
-    alias(
-        "handledSignals",
-        &["signals"],
-        ["signals", "handled"],
-        Unit::AsIs,
-    ),
-    alias(
-        "maxHistory",
-        &["signals", "telemetry"],
-        ["signals", "history"],
-        Unit::AsIs,
-    ),
-    alias(
-        "defaultTimeoutMs",
-        &["children"],
-        ["children", "default_timeout"],
-        Unit::Milliseconds,
-    ),
-    alias(
-        "maxBufferSize",
-        &["children"],
-        ["children", "max_buffer_size"],
-        Unit::AsIs,
-    ),
-    alias(
-        "validateBinary",
-        &["children"],
-        ["children", "validate_binary"],
-        Unit::AsIs,
-    ),
-    alias(
-        "maxConcurrent",
-        &["children"],
-        ["children", "max_concurrent"],
-        Unit::AsIs,
-    ),
-];
-
-const fn alias(
-    name: &'static str,
-    sections: &'static [&'static str],
-    path: [&'static str; 2],
-    unit: Unit,
-) -> Alias {
-    Alias {
-        name,
-        sections,
-        path,
-        unit,
-    }
-}
-
-/// The table whose keys are not fixed: one for each signal.
-const ACTIONS: [&str; 2] = ["signals", "actions"];
 
 impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,19 +136,12 @@ impl Origin {
     }
 }
 
-/// The compiled defaults as a tree.
-fn default_tree() -> &'static Toml {
-    static TREE: LazyLock<Toml> = LazyLock::new(|| {
-        Toml::try_from(Settings::default())
-            .unwrap_or_else(|error| unreachable!("the defaults can be written down: {error}"))
-    });
-    &TREE
-}
-
 /// The compiled defaults as a layer.
 pub(super) fn defaults() -> Vec<Setting> {
+    let tree = Toml::try_from(Settings::default())
+        .unwrap_or_else(|error| unreachable!("the defaults can be written down: {error}"));
     let mut settings = Vec::new();
-    collect_leaves(&mut Vec::new(), default_tree(), &mut settings);
+    collect_leaves(&mut Vec::new(), &tree, &mut settings);
     settings
 }
 
@@ -216,13 +166,18 @@ fn collect_leaves(path: &mut Vec<String>, value: &Toml, settings: &mut Vec<Setti
 
 /// What a way of names leads to.
 enum Target {
-    /// A key with its default; `None` for an action of a signal that has none.
-    Key(Vec<String>, Option<Toml>, Unit),
+    /// A key.
+    Key {
+        /// By its present names.
+        path: Vec<String>,
+        kind: &'static Kind,
+        unit: Unit,
+    },
     /// A section.
     Section(Vec<String>),
     /// Nothing; what may stand there instead.
-    Unknown(Vec<String>),
-    /// A signal that does not exist.
+    Unknown(Vec<&'static str>),
+    /// A signal that cannot have an action.
     NoSignal(String),
 }
 
@@ -244,70 +199,47 @@ impl Spelling {
 }
 
 fn resolve(names: &[&str], spelling: Spelling) -> Target {
-    if let [section @ .., name] = names
-        && let Some(alias) = ALIASES.iter().find(|alias| {
-            spelling.same(name, alias.name)
-                && match section {
-                    [] => true,
-                    [section] => alias
-                        .sections
-                        .iter()
-                        .any(|known| spelling.same(section, known)),
-                    _ => false,
-                }
-        })
-    {
-        let path = alias.path.map(str::to_owned).to_vec();
-        let default = value_at(default_tree(), &path).cloned();
-        return Target::Key(path, default, alias.unit);
-    }
-    if let [section @ .., signal] = names
-        && section.len() == ACTIONS.len()
-        && section
-            .iter()
-            .zip(ACTIONS)
-            .all(|(given, known)| spelling.same(given, known))
-    {
-        return match signal.parse::<kimi_actors::policy::signal::Signal>() {
-            Ok(signal) => {
-                let mut path = ACTIONS.map(str::to_owned).to_vec();
-                path.push(signal.to_string());
-                Target::Key(path, Some(Toml::String(String::new())), Unit::AsIs)
-            }
-            Err(error) => Target::NoSignal(error.to_string()),
-        };
-    }
-    let mut here = default_tree();
+    let mut shape: &'static Shape = &SETTINGS;
     let mut path: Vec<String> = Vec::new();
-    for name in names {
-        let Toml::Table(table) = here else {
-            return Target::Unknown(Vec::new());
+    let mut names = names.iter();
+    while let Some(name) = names.next() {
+        let Some(key) = shape.keys.iter().find(|key| spelling.same(name, key.name)) else {
+            return Target::Unknown(shape.keys.iter().map(|key| key.name).collect());
         };
-        let Some((known, value)) = table.iter().find(|(known, _)| spelling.same(name, known))
-        else {
-            let mut known: Vec<String> = table.iter().map(|(key, _)| key.clone()).collect();
-            known.extend(
-                ALIASES
-                    .iter()
-                    .filter(|alias| {
-                        path.is_empty() || alias.sections.contains(&path.join(".").as_str())
-                    })
-                    .map(|alias| alias.name.to_owned()),
-            );
-            return Target::Unknown(known);
-        };
-        path.push(known.clone());
-        here = value;
+        path.push(key.name.to_owned());
+        match (&key.kind, names.as_slice()) {
+            (Kind::Record(section), _) => shape = section,
+            (
+                Kind::Map {
+                    names: like, of, ..
+                },
+                [name],
+            ) => return of_map(path, name, like, of),
+            (Kind::Map { .. }, []) => return Target::Section(path),
+            (kind, []) => {
+                let alias = ALIASES.iter().find(|(alias, ..)| *alias == key.name);
+                let (path, unit) = alias.map_or((path, Unit::AsIs), |(_, path, unit)| {
+                    (path.map(str::to_owned).to_vec(), *unit)
+                });
+                return Target::Key { path, kind, unit };
+            }
+            (_, [..]) => return Target::Unknown(Vec::new()),
+        }
     }
-    if here.is_table() {
-        Target::Section(path)
-    } else {
-        Target::Key(path, Some(here.clone()), Unit::AsIs)
-    }
+    Target::Section(path)
 }
 
-fn value_at<'a>(tree: &'a Toml, path: &[String]) -> Option<&'a Toml> {
-    path.iter().try_fold(tree, |value, key| value.get(key))
+/// A key below a section whose keys are not fixed: one for each signal, by its present name.
+fn of_map(mut path: Vec<String>, name: &str, like: &Grammar, kind: &'static Kind) -> Target {
+    match ((like.check)(name), name.parse::<Signal>()) {
+        (Ok(()), Ok(signal)) => {
+            path.push(signal.to_string());
+            let unit = Unit::AsIs;
+            Target::Key { path, kind, unit }
+        }
+        (Err(why), _) => Target::NoSignal(why),
+        (Ok(()), Err(error)) => Target::NoSignal(error.to_string()),
+    }
 }
 
 /// The settings that stand in a map.
@@ -342,13 +274,12 @@ impl<'a> Walk<'a> {
                         self.entries(entries, &names);
                     }
                 }
-                Target::Key(path, default, unit) => {
-                    self.key(entry, &dotted, path, default.as_ref(), unit);
+                Target::Key { path, kind, unit } => {
+                    self.key(entry, &dotted, path, kind, unit);
                 }
                 Target::NoSignal(why) => self.report.wrong(entry.key_span, why),
                 Target::Unknown(known) => {
-                    let names = known.iter().map(String::as_str);
-                    let hint = self.report.did_you_mean(&entry.key, names);
+                    let hint = self.report.did_you_mean(&entry.key, known);
                     self.report
                         .wrong(entry.key_span, format!("unknown setting `{dotted}`{hint}"));
                 }
@@ -361,7 +292,7 @@ impl<'a> Walk<'a> {
         entry: &Entry,
         dotted: &str,
         path: Vec<String>,
-        default: Option<&Toml>,
+        kind: &'static Kind,
         unit: Unit,
     ) {
         if self.settings.iter().any(|setting| setting.path == path) {
@@ -374,22 +305,17 @@ impl<'a> Walk<'a> {
             self.report.wrong(entry.key_span, message);
             return;
         }
-        let place = self.report.place(entry.key_span).to_string();
-        let checked = value_of(&entry.value)
-            .and_then(|value| in_our_unit(value, unit))
-            .and_then(|value| checked(&path, value, default));
-        match checked {
-            Ok(value) => self.settings.push(Setting {
+        let what = format!("`{dotted}`");
+        if let Some(value) = Value::read(self.report, &entry.value, kind, &what) {
+            let place = self.report.place(entry.key_span).to_string();
+            self.settings.push(Setting {
                 path,
-                value,
+                value: toml_of(&value, unit),
                 origin: Origin {
                     layer: self.layer,
                     place,
                 },
-            }),
-            Err(why) => self
-                .report
-                .wrong(entry.value.span, format!("`{dotted}`: {why}")),
+            });
         }
     }
 }
@@ -460,23 +386,16 @@ fn of_text(
 ) -> Result<Setting, String> {
     let dotted = names.join(".");
     match resolve(names, spelling) {
-        Target::Key(path, default, unit) => {
+        Target::Key { path, kind, unit } => {
             if others.iter().any(|other| other.path == path) {
                 return Err(format!(
                     "`{}` is set by another variable too",
                     path.join(".")
                 ));
             }
-            let like = if unit == Unit::Milliseconds {
-                Some(Toml::Integer(0))
-            } else {
-                default.clone()
-            };
-            let value = in_our_unit(typed(text, like.as_ref()), unit)?;
-            let value = checked(&path, value, default.as_ref())?;
             Ok(Setting {
                 path,
-                value,
+                value: toml_of_text(text, kind, unit)?,
                 origin,
             })
         }
@@ -484,125 +403,84 @@ fn of_text(
         Target::NoSignal(why) => Err(why),
         Target::Unknown(known) => {
             let last = names.last().copied().unwrap_or("");
-            let hint = did_you_mean(last, known.iter().map(String::as_str));
+            let hint = did_you_mean(last, known);
             Err(format!("unknown setting `{dotted}`{hint}"))
         }
     }
 }
 
-/// A text as what its key takes; what does not fit stays text and is refused by the check.
-fn typed(text: &str, like: Option<&Toml>) -> Toml {
-    let as_text = || Toml::String(text.to_owned());
-    match like {
-        Some(Toml::Boolean(_)) => text.parse().map_or_else(|_| as_text(), Toml::Boolean),
-        Some(Toml::Integer(_)) => text.parse().map_or_else(|_| as_text(), Toml::Integer),
-        Some(Toml::Float(_)) => text.parse().map_or_else(|_| as_text(), Toml::Float),
-        Some(Toml::Array(_)) => Toml::Array(
-            text.split(',')
-                .map(|item| Toml::String(item.trim().to_owned()))
-                .filter(|item| item.as_str() != Some(""))
+/// A text of a variable or flag as what its key takes; otherwise what is wrong with it.
+fn toml_of_text(text: &str, kind: &'static Kind, unit: Unit) -> Result<Toml, String> {
+    let report = Report::new(Arc::new(Source {
+        name: String::new(),
+        text: String::new(),
+    }));
+    let node = node_of_text(text, kind);
+    match Value::read(&report, &node, kind, "the value") {
+        Some(value) if report.is_clean() => Ok(toml_of(&value, unit)),
+        Some(_) | None => {
+            let first = report.into_problems().into_iter().next();
+            Err(first.map_or_else(|| "it is not understood".to_owned(), |it| it.message))
+        }
+    }
+}
+
+/// A text as if it stood in a file; lists have commas between their items.
+fn node_of_text(text: &str, kind: &Kind) -> Node {
+    let span = Span::default();
+    let scalar = |text: &str, kind| Node {
+        span,
+        content: Content::Scalar(Scalar {
+            text: text.to_owned(),
+            kind,
+        }),
+    };
+    if let Kind::List { of, .. } = kind {
+        let items = text.split(',').map(str::trim);
+        let items = items.filter(|item| !item.is_empty());
+        return Node {
+            span,
+            content: Content::List(items.map(|item| node_of_text(item, of)).collect()),
+        };
+    }
+    let plain = if matches!(kind, Kind::Truth) && text.parse::<bool>().is_ok() {
+        Some(ScalarKind::Bool)
+    } else if matches!(kind, Kind::Whole { .. }) && text.parse::<i64>().is_ok() {
+        Some(ScalarKind::Integer)
+    } else if matches!(kind, Kind::Number { .. }) && text.parse::<f64>().is_ok() {
+        Some(ScalarKind::Float)
+    } else {
+        None
+    };
+    scalar(text, plain.unwrap_or(ScalarKind::Text))
+}
+
+fn toml_of(value: &Value<'_>, unit: Unit) -> Toml {
+    match value {
+        Value::Whole(number) if unit == Unit::Milliseconds => {
+            let duration = Duration::from_millis(number.unsigned_abs());
+            Toml::String(quantity::duration_text(duration))
+        }
+        Value::Whole(number) => Toml::Integer(*number),
+        Value::Text(text) => Toml::String((*text).to_owned()),
+        Value::Duration(duration) => Toml::String(quantity::duration_text(*duration)),
+        Value::Size(bytes) => Toml::String(quantity::size_text(*bytes)),
+        Value::Number(number) => Toml::Float(*number),
+        Value::Truth(truth) => Toml::Boolean(*truth),
+        Value::List(items) => Toml::Array(
+            items
+                .iter()
+                .map(|item| toml_of(&item.value, Unit::AsIs))
                 .collect(),
         ),
-        _ => as_text(),
-    }
-}
-
-fn value_of(node: &Node) -> Result<Toml, String> {
-    let wrong = || format!("this cannot be {}", node.describe());
-    match &node.content {
-        Content::Scalar(scalar) => scalar_value(scalar).ok_or_else(wrong),
-        Content::List(items) => items
-            .iter()
-            .map(value_of)
-            .collect::<Result<_, _>>()
-            .map(Toml::Array),
-        Content::Map(_) => Err(wrong()),
-    }
-}
-
-fn scalar_value(scalar: &Scalar) -> Option<Toml> {
-    let digits = || scalar.text.replace('_', "");
-    match scalar.kind {
-        ScalarKind::Text => Some(Toml::String(scalar.text.clone())),
-        ScalarKind::Integer => digits().parse().ok().map(Toml::Integer),
-        ScalarKind::Float => digits().parse().ok().map(Toml::Float),
-        ScalarKind::Bool => scalar
-            .text
-            .to_ascii_lowercase()
-            .parse()
-            .ok()
-            .map(Toml::Boolean),
-        ScalarKind::Datetime | ScalarKind::Null => None,
-    }
-}
-
-fn in_our_unit(value: Toml, unit: Unit) -> Result<Toml, String> {
-    match (unit, value) {
-        (Unit::AsIs, value) => Ok(value),
-        (Unit::Milliseconds, Toml::Integer(number)) => u64::try_from(number)
-            .map(std::time::Duration::from_millis)
-            .map(|duration| Toml::String(quantity::duration_text(duration)))
-            .map_err(|_| format!("{number} is negative")),
-        (Unit::Milliseconds, other) => Err(format!(
-            "expected whole milliseconds, found {}",
-            described(&other)
-        )),
-    }
-}
-
-/// Whether the defaults with this one value are still settings.
-fn checked(path: &[String], value: Toml, default: Option<&Toml>) -> Result<Toml, String> {
-    if let (Some(Toml::String(_)), Toml::Integer(number)) = (default, &value)
-        && quantity::duration(default.and_then(Toml::as_str).unwrap_or("")).is_ok()
-    {
-        return Err(quantity::NotADuration::without_unit(&number.to_string()).to_string());
-    }
-    let mut tree = default_tree().clone();
-    let mut here = &mut tree;
-    for key in path {
-        let Toml::Table(table) = here else {
-            return Err("this is no key".to_owned());
-        };
-        here = table
-            .entry(key.clone())
-            .or_insert_with(|| Toml::String(String::new()));
-    }
-    *here = value.clone();
-    match tree.try_into::<Settings>() {
-        Ok(_) => Ok(value),
-        Err(error) if error.message().starts_with("invalid") => Err(format!(
-            "expected {}, found {}",
-            default.map_or("something else", kind_of),
-            described(&value)
-        )),
-        Err(error) => Err(error.message().lines().next().unwrap_or("wrong").to_owned()),
-    }
-}
-
-fn kind_of(value: &Toml) -> &'static str {
-    match value {
-        Toml::Integer(_) => "a whole number",
-        Toml::Float(_) => "a number",
-        Toml::Boolean(_) => "`true` or `false`",
-        Toml::Array(_) => "a list",
-        Toml::String(_) | Toml::Datetime(_) | Toml::Table(_) => "text",
-    }
-}
-
-fn described(value: &Toml) -> String {
-    match value {
-        Toml::String(text) => format!("the text `{text}`"),
-        Toml::Integer(number) => number.to_string(),
-        Toml::Float(number) => number.to_string(),
-        Toml::Boolean(value) => format!("`{value}`"),
-        Toml::Array(_) => "a list".to_owned(),
-        Toml::Datetime(_) | Toml::Table(_) => "something else".to_owned(),
+        // The table has none of these where a value is set.
+        Value::Map(_) | Value::Record(_) | Value::Node(_) => Toml::Array(Vec::new()),
     }
 }
 
 /// A layer as the `config` crate takes it.
 #[derive(Clone, Debug)]
-pub(super) struct Overlay(Map<String, Value>);
+pub(super) struct Overlay(Map<String, Merged>);
 
 impl Overlay {
     pub(super) fn new(settings: &[Setting]) -> Self {
@@ -615,7 +493,7 @@ impl Overlay {
     }
 }
 
-fn put(table: &mut Map<String, Value>, path: &[String], value: Value) {
+fn put(table: &mut Map<String, Merged>, path: &[String], value: Merged) {
     match path {
         [] => {}
         [key] => {
@@ -624,7 +502,7 @@ fn put(table: &mut Map<String, Value>, path: &[String], value: Value) {
         [key, rest @ ..] => {
             let section = table
                 .entry(key.clone())
-                .or_insert_with(|| Value::from(Map::<String, Value>::new()));
+                .or_insert_with(|| Merged::from(Map::<String, Merged>::new()));
             if let ValueKind::Table(table) = &mut section.kind {
                 put(table, rest, value);
             }
@@ -632,7 +510,7 @@ fn put(table: &mut Map<String, Value>, path: &[String], value: Value) {
     }
 }
 
-fn leaf(value: &Toml, origin: &str) -> Value {
+fn leaf(value: &Toml, origin: &str) -> Merged {
     let origin_text = origin.to_owned();
     let kind = match value {
         Toml::String(text) => ValueKind::String(text.clone()),
@@ -644,7 +522,7 @@ fn leaf(value: &Toml, origin: &str) -> Value {
         }
         Toml::Datetime(_) | Toml::Table(_) => ValueKind::Nil,
     };
-    Value::new(Some(&origin_text), kind)
+    Merged::new(Some(&origin_text), kind)
 }
 
 impl config::Source for Overlay {
@@ -652,13 +530,13 @@ impl config::Source for Overlay {
         Box::new(self.clone())
     }
 
-    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+    fn collect(&self) -> Result<Map<String, Merged>, config::ConfigError> {
         Ok(self.0.clone())
     }
 }
 
 /// Who set each key of merged layers.
-pub(super) fn origins(merged: &Value) -> BTreeMap<String, Origin> {
+pub(super) fn origins(merged: &Merged) -> BTreeMap<String, Origin> {
     let mut origins = BTreeMap::new();
     collect_origins(&mut Vec::new(), merged, &mut origins);
     origins
@@ -666,7 +544,7 @@ pub(super) fn origins(merged: &Value) -> BTreeMap<String, Origin> {
 
 fn collect_origins<'a>(
     path: &mut Vec<&'a str>,
-    value: &'a Value,
+    value: &'a Merged,
     origins: &mut BTreeMap<String, Origin>,
 ) {
     if let ValueKind::Table(table) = &value.kind {

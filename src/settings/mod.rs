@@ -4,6 +4,7 @@
 //! (`--set section.key=value`). Each layer is checked by itself, with places; the `config` crate then puts one over the
 //! other and keeps which of them set each key.
 
+pub mod keys;
 mod layer;
 mod values;
 
@@ -13,27 +14,50 @@ use std::path::{Path, PathBuf};
 
 pub use self::layer::{Layer, Origin, Setting};
 pub use self::values::{
-    Action, BackoffSettings, Children, Dashboard, DependsOn, Endpoint, OnDependencyLost,
-    OnDependencyRestart, OnRuntimeDeath, Probe, RestartSettings, Scope, Settings, Signals, Stop,
-    Telemetry, Thresholds,
+    Action, BackoffSettings, Children, Dashboard, DependsOn, Endpoint, OnRuntimeDeath, Probe,
+    RestartSettings, Scope, Settings, Signals, Stop, Telemetry, Thresholds,
 };
 use crate::document::decode::Report;
 use crate::document::problem::{Problem, Problems};
+use crate::document::shape::{IfAbsent, Kind, Shape};
 use crate::document::{self, Format, Node, Source, read};
+
+/// The default of a setting such as `stop.timeout`, as JSON.
+pub fn default_of(path: &str) -> Option<&'static str> {
+    let mut shape: &Shape = &keys::SETTINGS;
+    let (sections, name) = path.rsplit_once('.').unwrap_or(("", path));
+    for section in sections.split('.').filter(|section| !section.is_empty()) {
+        let Kind::Record(inner) = shape.key(section)?.kind else {
+            return None;
+        };
+        shape = inner;
+    }
+    match shape.key(name)?.if_absent {
+        IfAbsent::Value(value) => Some(value),
+        IfAbsent::Nothing | IfAbsent::Setting(_) => None,
+    }
+}
 
 /// The file of defaults that people copy: every key with its default and one line about it.
 pub const COMMENTED_DEFAULTS: &str = include_str!("../../config/process-management.toml");
 
-/// Where the settings come from, besides the compiled defaults and the manifest.
+/// What is asked for besides the manifest: layers of settings, and which of its services count.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     /// The user's file, which need not exist.
     pub user_file: Option<PathBuf>,
-    /// The environment; only `KIMI_SHELL__…` is looked at.
+    /// The environment: `KIMI_SHELL__…` are settings, and services may inherit of the rest.
     pub environment: Vec<(OsString, OsString)>,
     /// `key=value` for each `--set`.
     pub flags: Vec<String>,
+    /// The active profiles; `*` stands for all.
+    pub profiles: Vec<String>,
+    /// The services that are asked for by name, which count whatever their profiles are.
+    pub names: Vec<String>,
 }
+
+/// Names the active profiles, separated by commas, where no flag does.
+const PROFILES_VARIABLE: &str = "KIMI_SHELL_PROFILES";
 
 /// The effective settings, and which layer set each.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,10 +92,24 @@ impl Inputs {
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         Self {
             user_file: user_file(&environment),
+            profiles: profiles(&environment),
+            names: Vec::new(),
             environment,
             flags,
         }
     }
+}
+
+fn profiles(environment: &[(OsString, OsString)]) -> Vec<String> {
+    let variable = environment
+        .iter()
+        .find(|(name, _)| name == PROFILES_VARIABLE)
+        .and_then(|(_, value)| value.to_str());
+    let names = variable.unwrap_or("").split(',').map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// `$XDG_CONFIG_HOME/kimi-shell/process-management.toml`, or below `~/.config`.

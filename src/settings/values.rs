@@ -1,4 +1,4 @@
-//! The settings themselves: every key, its type and its default.
+//! The settings themselves: every key, its type and its default. What values may stand there is in [`keys`](super::keys).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use kimi_actors::policy::admission::Limits;
 use kimi_actors::policy::backoff::Backoff;
 use kimi_actors::policy::intensity::Intensity;
+use kimi_actors::policy::probe::ProbeRules;
 use kimi_actors::policy::restart::Restart;
 use kimi_actors::policy::signal::Signal;
-use kimi_actors::policy::spec::{Governor, OnLimit, StopSpec};
+use kimi_actors::policy::spec::{Governor, OnLimit, OnLost, OnRestart, StopSpec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::quantity;
@@ -58,10 +59,8 @@ pub struct Signals {
     /// Whether that deadline holds; otherwise a shutdown takes as long as it takes.
     pub force_exit_after_timeout: bool,
     /// The signals that are acted upon, besides SIGQUIT and those that an action was added for.
-    #[serde(deserialize_with = "catchable_list")]
     pub handled: Vec<SignalName>,
     /// What each does.
-    #[serde(deserialize_with = "catchable_map")]
     pub actions: BTreeMap<SignalName, Action>,
     /// How many receipts are kept.
     pub history: u32,
@@ -112,7 +111,6 @@ pub struct Children {
     /// Whether the program is looked for before anything starts.
     pub validate_binary: bool,
     /// How many run at once.
-    #[serde(deserialize_with = "at_least_one")]
     pub max_concurrent: u32,
     /// How many may wait for a place.
     pub queue: u32,
@@ -151,13 +149,11 @@ pub struct BackoffSettings {
     #[serde(with = "duration")]
     pub initial: Duration,
     /// Each further one is this many times longer.
-    #[serde(deserialize_with = "factor")]
     pub factor: f64,
     /// None is longer.
     #[serde(with = "duration")]
     pub max: Duration,
     /// The share by which each is moved at random.
-    #[serde(deserialize_with = "share")]
     pub jitter: f64,
     /// A run that was good for this long restarts at once.
     #[serde(with = "duration")]
@@ -175,10 +171,8 @@ pub struct Probe {
     #[serde(with = "duration")]
     pub timeout: Duration,
     /// So many failures in a row count.
-    #[serde(deserialize_with = "at_least_one")]
     pub failure_threshold: u32,
     /// So many successes in a row count.
-    #[serde(deserialize_with = "at_least_one")]
     pub success_threshold: u32,
     /// From the start to the first try.
     #[serde(with = "duration")]
@@ -191,40 +185,10 @@ pub struct Probe {
 pub struct DependsOn {
     /// When it is restarted.
     #[serde(with = "word")]
-    pub on_restart: OnDependencyRestart,
+    pub on_restart: OnRestart,
     /// When it is down for good.
     #[serde(with = "word")]
-    pub on_lost: OnDependencyLost,
-}
-
-/// What happens to a dependent when its dependency is restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDependencyRestart {
-    /// Nothing.
-    Ignore,
-    /// It is restarted too.
-    Restart,
-}
-
-impl Words for OnDependencyRestart {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("ignore", Self::Ignore), ("restart", Self::Restart)];
-    const TOLD: usize = 2;
-}
-
-/// What happens to a dependent when its dependency is down for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDependencyLost {
-    /// Nothing.
-    Ignore,
-    /// It is stopped.
-    Stop,
-}
-
-impl Words for OnDependencyLost {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("ignore", Self::Ignore), ("stop", Self::Stop)];
-    const TOLD: usize = 2;
+    pub on_lost: OnLost,
 }
 
 /// How children are stopped.
@@ -301,7 +265,6 @@ impl From<Endpoint> for String {
 #[serde(deny_unknown_fields)]
 pub struct Dashboard {
     /// The first port that is tried.
-    #[serde(deserialize_with = "port")]
     pub port: u16,
 }
 
@@ -322,10 +285,8 @@ impl Words for OnRuntimeDeath {
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
     /// Operations a second, at least.
-    #[serde(deserialize_with = "not_negative")]
     pub ops_per_sec: f64,
     /// Milliseconds each, at most.
-    #[serde(deserialize_with = "not_negative")]
     pub latency_ms: f64,
     /// Memory, at most.
     #[serde(with = "size")]
@@ -334,13 +295,7 @@ pub struct Thresholds {
 
 impl Default for Settings {
     fn default() -> Self {
-        let probe = Probe {
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            failure_threshold: 3,
-            success_threshold: 1,
-            initial_delay: Duration::ZERO,
-        };
+        let probe = Probe::from(ProbeRules::default());
         Self {
             start_timeout: Duration::from_secs(60),
             on_runtime_death: OnRuntimeDeath::Kill,
@@ -350,8 +305,8 @@ impl Default for Settings {
             readiness: probe.clone(),
             liveness: probe,
             depends_on: DependsOn {
-                on_restart: OnDependencyRestart::Ignore,
-                on_lost: OnDependencyLost::Ignore,
+                on_restart: OnRestart::Ignore,
+                on_lost: OnLost::Ignore,
             },
             stop: Stop {
                 signal: SignalName(Signal::TERM),
@@ -474,6 +429,31 @@ impl Default for RestartSettings {
     }
 }
 
+impl From<ProbeRules> for Probe {
+    fn from(rules: ProbeRules) -> Self {
+        Self {
+            interval: rules.interval,
+            timeout: rules.timeout,
+            failure_threshold: rules.failure_threshold,
+            success_threshold: rules.success_threshold,
+            initial_delay: rules.initial_delay,
+        }
+    }
+}
+
+impl Probe {
+    /// The rules of a probe that names none of its own.
+    pub fn rules(&self) -> ProbeRules {
+        ProbeRules {
+            interval: self.interval,
+            timeout: self.timeout,
+            initial_delay: self.initial_delay,
+            failure_threshold: self.failure_threshold,
+            success_threshold: self.success_threshold,
+        }
+    }
+}
+
 impl RestartSettings {
     /// The governor of what names none of its own.
     pub fn governor(&self) -> Governor {
@@ -568,72 +548,11 @@ impl<'de> Deserialize<'de> for Action {
     }
 }
 
-fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let number = u32::deserialize(deserializer)?;
-    if number == 0 {
-        return Err(de::Error::custom("0 is too small; expected 1 or more"));
-    }
-    Ok(number)
-}
-
-fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    let number = i64::deserialize(deserializer)?;
-    u16::try_from(number)
-        .ok()
-        .filter(|port| *port > 0)
-        .ok_or_else(|| de::Error::custom(format!("{number} is no port; expected 1 to 65535")))
-}
-
-fn bounded<'de, D: Deserializer<'de>>(
-    deserializer: D,
-    bounds: std::ops::RangeInclusive<f64>,
-    expected: &str,
-) -> Result<f64, D::Error> {
-    let number = f64::deserialize(deserializer)?;
-    if bounds.contains(&number) {
-        Ok(number)
-    } else {
-        Err(de::Error::custom(format!(
-            "{number} is out of range; expected {expected}"
-        )))
-    }
-}
-
-fn factor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    bounded(deserializer, 1.0..=1000.0, "1 to 1000")
-}
-
-fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    bounded(deserializer, 0.0..=1.0, "0 to 1")
-}
-
-fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    bounded(deserializer, 0.0..=f64::MAX, "0 or more")
-}
-
 /// SIGKILL and SIGSTOP cannot be caught, SIGCHLD is the runtime's own, and the rest mean that the program is broken.
-fn uncatchable(signal: Signal) -> Option<String> {
+pub(super) fn uncatchable(signal: Signal) -> Option<String> {
     const BROKEN: [i32; 6] = [4, 5, 7, 8, 11, 31];
     let own = [Signal::KILL, Signal::STOP, Signal::CHLD].contains(&signal);
     (own || BROKEN.contains(&signal.number())).then(|| format!("{signal} cannot be handled"))
-}
-
-fn catchable_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SignalName>, D::Error> {
-    let signals: Vec<SignalName> = Vec::deserialize(deserializer)?;
-    match signals.iter().find_map(|signal| uncatchable(signal.0)) {
-        Some(why) => Err(de::Error::custom(why)),
-        None => Ok(signals),
-    }
-}
-
-fn catchable_map<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<SignalName, Action>, D::Error> {
-    let actions: BTreeMap<SignalName, Action> = BTreeMap::deserialize(deserializer)?;
-    match actions.keys().find_map(|signal| uncatchable(signal.0)) {
-        Some(why) => Err(de::Error::custom(why)),
-        None => Ok(actions),
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod fact;
 pub mod hanging;
 pub mod library;
 pub mod process;
+pub mod schema;
 pub mod supervisor;
 
 use std::ffi::OsStr;
