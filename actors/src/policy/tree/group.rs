@@ -69,6 +69,11 @@ impl Tree {
                 what: Wait::Group,
             },
         );
+        let restarting: Vec<NodeId> = group
+            .iter()
+            .copied()
+            .filter(|member| self.node(*member).restart != Restart::Never)
+            .collect();
         let mut live = Vec::new();
         for member in group.into_iter().filter(|member| *member != culprit) {
             match (self.node(member).life, &self.node(member).body) {
@@ -78,6 +83,7 @@ impl Tree {
                 (Life::Held | Life::Down(_), _) => {}
             }
         }
+        self.add_followers(&restarting, &mut live);
         self.carry_out(plan, live, Then::Regroup { supervisor });
     }
 
