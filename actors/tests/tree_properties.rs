@@ -78,6 +78,19 @@ proptest! {
         world.live(&steps, ending).map_err(|error| world.explain(&error))?;
         world.the_same_inputs_give_the_same_effects(&rules)?;
     }
+
+    /// Small trees full of edges that live long, since what becomes of who follows another is seen only in those.
+    #[test]
+    fn whatever_happens_to_dependencies_the_invariants_hold(
+        sketch in patient_sketch(),
+        steps in prop::collection::vec(patient_step(), 1..MAX_STEPS),
+        ending in shutdown(),
+    ) {
+        let rules = sketch.rules();
+        let mut world = World::new(&rules);
+        world.feed(Event::StartAll)?;
+        world.live(&steps, ending).map_err(|error| world.explain(&error))?;
+    }
 }
 
 // Random trees.
@@ -154,6 +167,68 @@ fn sketch() -> impl Strategy<Value = Sketch> {
                 shutdown_budget,
             },
         )
+}
+
+fn patient_sketch() -> impl Strategy<Value = Sketch> {
+    let patient = |sketch: SupervisorSketch| SupervisorSketch {
+        on_limit: OnLimit::GiveUp,
+        auto_shutdown: AutoShutdown::Never,
+        ..sketch
+    };
+    let node = (
+        any::<Index>(),
+        prop_oneof![5 => Just(Restart::Always), 1 => restart()],
+        prop_oneof![3 => Just(None), 1 => Just(Some(Intensity::default()))],
+        prop_oneof![
+            6 => follower(),
+            1 => supervisor().prop_map(move |sketch| BodySketch::Supervisor(patient(sketch))),
+        ],
+    )
+        .prop_map(|(below, restart, limit, body)| NodeSketch {
+            below,
+            restart,
+            significant: false,
+            governor: Governor {
+                limit,
+                ..Governor::standard()
+            },
+            body,
+        });
+    let nodes = prop::collection::vec(node, 2..12);
+    (supervisor(), nodes).prop_map(move |(root, nodes)| Sketch {
+        root: SupervisorSketch {
+            intensity: None,
+            ..patient(root)
+        },
+        nodes,
+        limits: Limits::default(),
+        lifetime: Lifetime::UntilShutdown,
+        shutdown_budget: None,
+    })
+}
+
+/// A child that most often depends on others, and those on others in turn.
+fn follower() -> impl Strategy<Value = BodySketch> {
+    let edge = (edge(), any::<bool>()).prop_map(|(edge, is_ready)| EdgeSketch {
+        condition: if is_ready {
+            Condition::Ready
+        } else {
+            edge.condition
+        },
+        ..edge
+    });
+    (
+        prop_oneof![8 => Just(Kind::Service), 1 => Just(Kind::Task)],
+        prop_oneof![Just(Readiness::Running), Just(Readiness::Reported)],
+        prop::collection::vec((any::<Index>(), edge), 0..3),
+    )
+        .prop_map(|(kind, readiness, depends_on)| BodySketch::Child {
+            kind,
+            readiness,
+            start_timeout: None,
+            grace: None,
+            depends_on,
+        })
 }
 
 fn node() -> impl Strategy<Value = NodeSketch> {
@@ -495,6 +570,29 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+fn patient_step() -> impl Strategy<Value = Step> {
+    let nodes = || prop::collection::vec(any::<Index>(), 1..2);
+    let act = prop_oneof![
+        40 => any::<Index>().prop_map(|run| Act::AnswerStart(run, None)),
+        30 => (any::<Index>(), exit()).prop_map(|(run, exit)| Act::AnswerStop(run, exit)),
+        8 => (any::<Index>(), exit()).prop_map(|(run, exit)| Act::End(run, exit)),
+        40 => any::<Index>().prop_map(Act::Ready),
+        6 => any::<Index>().prop_map(Act::Unready),
+        2 => any::<Index>().prop_map(Act::Unhealthy),
+        30 => any::<Index>().prop_map(Act::Due),
+        3 => nodes().prop_map(|nodes| Act::Start(nodes, Reach::Connected)),
+        1 => nodes().prop_map(|nodes| Act::Start(nodes, Reach::Alone)),
+        3 => nodes().prop_map(|nodes| Act::Stop(nodes, Reach::Alone)),
+        1 => nodes().prop_map(|nodes| Act::Stop(nodes, Reach::Connected)),
+        3 => nodes().prop_map(Act::Restart),
+    ];
+    (0_u64..5000, any::<u64>(), act).prop_map(|(after, random, act)| Step {
+        after: Duration::from_millis(after),
+        random,
+        act,
+    })
+}
+
 fn exit() -> impl Strategy<Value = Exit> {
     prop_oneof![
         Just(Exit::Code(0)),
@@ -559,6 +657,8 @@ struct World {
     open: BTreeMap<NodeId, RunId>,
     used: BTreeSet<RunId>,
     was_open: BTreeSet<NodeId>,
+    /// The first run of a child, or life of a supervisor.
+    first: BTreeMap<NodeId, RunId>,
     requests: BTreeMap<RequestId, Request>,
     timers: Vec<(Moment, Timer)>,
     gone_off: Vec<Timer>,
@@ -618,8 +718,8 @@ struct Operator {
     wanted: BTreeSet<NodeId>,
     /// To be started whatever they depend on.
     ungated: BTreeSet<NodeId>,
-    /// Of those, also the ones that have been started since.
-    ever_ungated: BTreeSet<NodeId>,
+    /// Runs that began so, without the dependencies that they follow.
+    alone: BTreeSet<RunId>,
 }
 
 type Verdict = Result<(), TestCaseError>;
@@ -923,6 +1023,7 @@ impl World {
             open: BTreeMap::new(),
             used: BTreeSet::new(),
             was_open: BTreeSet::new(),
+            first: BTreeMap::new(),
             requests: BTreeMap::new(),
             timers: Vec::new(),
             gone_off: Vec::new(),
@@ -1264,6 +1365,7 @@ impl World {
                 );
             }
             self.note_effect(effect);
+            self.note_alone(&input.event, effect);
         }
         self.note_deletion(&input.event);
         for (name, holds) in AFTER_EACH_STEP {
@@ -1306,17 +1408,13 @@ impl World {
             Event::Start { nodes, reach } => {
                 self.note_asked(nodes);
                 match reach {
-                    Reach::Alone => {
-                        self.operator.ungated.extend(nodes);
-                        self.operator.ever_ungated.extend(nodes);
-                    }
+                    Reach::Alone => self.operator.ungated.extend(nodes),
                     Reach::Connected => self.operator.wanted.extend(self.with_what_is_below(nodes)),
                 }
             }
             Event::Restart { nodes } => {
                 self.note_asked(nodes);
                 self.operator.ungated.extend(nodes);
-                self.operator.ever_ungated.extend(nodes);
             }
             Event::Stop { nodes, .. } => {
                 self.note_unwanted(nodes);
@@ -1411,10 +1509,23 @@ impl World {
         }
     }
 
+    fn note_alone(&mut self, event: &Event, effect: &Effect) {
+        if let Event::Start {
+            nodes,
+            reach: Reach::Alone,
+        } = event
+            && let Effect::Start { child, run } = effect
+            && nodes.contains(child)
+        {
+            self.operator.alone.insert(*run);
+        }
+    }
+
     fn note_effect(&mut self, effect: &Effect) {
         match effect {
             Effect::Start { child, run } => {
                 self.used.insert(*run);
+                self.first.entry(*child).or_insert(*run);
                 self.runs.insert((*child, *run), Run::default());
                 self.operator.ungated.remove(child);
             }
@@ -1432,6 +1543,7 @@ impl World {
             Effect::Open { supervisor, run } => {
                 self.used.insert(*run);
                 self.was_open.insert(*supervisor);
+                self.first.entry(*supervisor).or_insert(*run);
                 self.open.insert(*supervisor, *run);
             }
             Effect::Close { supervisor, .. } => {
@@ -1521,23 +1633,24 @@ impl World {
     }
 
     /// Over an edge that stops it, nobody is up without its dependency; over one that restarts it, nobody is up that began
-    /// before the present run of its dependency. But for those that an operator started whatever they depend on.
+    /// before the present run of its dependency, if that is not the first. But for those that an operator started alone.
     fn nobody_lives_on_against_an_edge(&self) -> Verdict {
         if self.tree.is_shutting_down() {
             return Ok(());
         }
         let gated = self
             .live_runs()
-            .filter(|(child, _)| !self.operator.ever_ungated.contains(child));
+            .filter(|(_, run)| !self.operator.alone.contains(run));
         for (child, run) in gated {
             let Some(rules) = self.rules.get(&child) else {
                 continue;
             };
             for edge in &rules.depends_on {
                 let on = self.tree.find(edge.on.as_str()).unwrap();
-                let is_unready = self
-                    .live_run(on)
-                    .is_some_and(|run| self.runs[&(on, run)].has_lost_readiness);
+                let is_unready = self.live_run(on).is_some_and(|run| {
+                    let run = &self.runs[&(on, run)];
+                    run.has_lost_readiness && !run.is_ready
+                });
                 let is_down = matches!(
                     self.tree.state(on),
                     State::Stopped | State::Completed | State::Failed
@@ -1549,7 +1662,10 @@ impl World {
                     rules.name,
                     edge.on
                 );
-                let is_older = self.tree.live_run(on).is_some_and(|on| run < on);
+                let is_older = self
+                    .tree
+                    .live_run(on)
+                    .is_some_and(|of| run < of && self.first[&on] != of);
                 prop_assert!(
                     edge.on_restart == OnRestart::Ignore || !is_older,
                     "nobody_lives_on_against_an_edge: {} is older than {}",
