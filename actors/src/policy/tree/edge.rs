@@ -249,7 +249,7 @@ mod tests {
     use crate::policy::intensity::Intensity;
     use crate::policy::restart::Strategy;
     use crate::policy::spec::{
-        ChildRules, Condition, Dependency, Kind, NodeRules, SupervisorRules,
+        ChildRules, Condition, Dependency, Kind, NodeRules, OnLimit, SupervisorRules,
     };
     use crate::policy::tree::trial::{
         Trial, follower, group, name, restarts, service, with_condition,
@@ -437,8 +437,10 @@ mod tests {
             assert_eq!(trial.exits("api", 0), ["start api"], "{condition:?}");
         }
         let api = with_condition(follower("api", &["db"]), Condition::Started);
-        let mut trial = Trial::of(vec![service("db"), api]).all_ready();
+        let db = restarts(service("db"), Restart::Never);
+        let mut trial = Trial::of(vec![db, api]).all_ready();
         assert_eq!(trial.unready("db"), NOTHING);
+        assert_eq!(trial.exits("db", 1), ["stop api"]);
     }
 
     #[test]
@@ -461,7 +463,9 @@ mod tests {
         let nodes = vec![trial.id("api"), trial.id("db")];
         trial.feed(Event::Restart { nodes });
         trial.exits("web", 0);
-        trial.exits("api", 0);
+        assert_eq!(trial.exits("api", 0), ["stop db"]);
+        assert_eq!(trial.status("api").ended_by, Some(EndedBy::Supervisor));
+        assert_eq!(trial.status("web").ended_by, Some(EndedBy::Dependency));
         assert_eq!(trial.exits("db", 0), ["start db"]);
         trial.started("db");
         assert_eq!(trial.ready("db"), ["start api"]);
@@ -539,6 +543,37 @@ mod tests {
         assert_eq!(trial.ready("a"), ["start b"]);
         trial.started("b");
         assert_eq!(trial.ready("b"), ["start two", "start one"]);
+    }
+
+    #[test]
+    fn a_member_is_not_lost_while_its_supervisor_is_going_to_start_again() {
+        let once = Intensity {
+            max_restarts: 0,
+            ..Intensity::default()
+        };
+        let group = NodeRules::Supervisor(SupervisorRules {
+            intensity: Some(once),
+            on_limit: OnLimit::Escalate,
+            ..SupervisorRules::new(
+                name("g"),
+                Strategy::OneForOne,
+                [service("a"), service("b")].map(NodeRules::Child).into(),
+            )
+        });
+        let api = |on_restart, on_lost| over(follower("api", &["b"]), on_restart, on_lost);
+        for (on_restart, on_lost, orders) in [
+            (OnRestart::Ignore, OnLost::Stop, &[][..]),
+            (OnRestart::Restart, OnLost::Ignore, &["stop api"][..]),
+        ] {
+            let api = NodeRules::Child(api(on_restart, on_lost));
+            let mut trial = Trial::with(vec![group.clone(), api]).all_ready();
+            assert_eq!(trial.exits("a", 1), ["stop b"]);
+            assert_eq!(trial.exits("b", 0), orders);
+            assert_eq!(trial.state("g"), State::Backoff);
+            assert_eq!(trial.pass(LONG), ["start a"]);
+            trial.started("a");
+            assert_eq!(trial.ready("a"), ["start b"]);
+        }
     }
 
     #[test]
@@ -621,7 +656,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_one_that_gives_up_is_lost_to_who_follows_it() {
-        let db = restarts(service("db"), Restart::Always);
+        let db = service("db");
         let api = follower("api", &["db"]);
         let web = over(follower("web", &["api"]), OnRestart::Ignore, OnLost::Stop);
         let mut trial = Trial::of(vec![db, api, web]).all_ready();
@@ -629,6 +664,16 @@ mod tests {
         assert_eq!(trial.exits("api", 0), NOTHING);
         assert_eq!(trial.state("web"), State::Ready);
         assert_eq!(trial.stop("db", Reach::Alone), ["stop web"]);
+    }
+
+    #[test]
+    fn who_is_being_stopped_for_a_restart_that_becomes_a_loss_is_lost_to_who_follows_it() {
+        let api = follower("api", &["db"]);
+        let web = over(follower("web", &["api"]), OnRestart::Ignore, OnLost::Stop);
+        let mut trial = Trial::of(vec![service("db"), api, web]).all_ready();
+        assert_eq!(trial.exits("db", 1), ["stop api"]);
+        assert_eq!(trial.stop("db", Reach::Alone), NOTHING);
+        assert_eq!(trial.exits("api", 0), ["stop web"]);
     }
 
     #[test]
