@@ -462,6 +462,8 @@ mod tests {
         let mut trial = chain();
         let nodes = vec![trial.id("api"), trial.id("db")];
         trial.feed(Event::Restart { nodes });
+        let yields = |fact: &Fact| matches!(fact, Fact::DependencyRestarted { child, .. } if child.as_str() == "api");
+        assert!(!trial.facts().iter().any(yields));
         trial.exits("web", 0);
         assert_eq!(trial.exits("api", 0), ["stop db"]);
         assert_eq!(trial.status("api").ended_by, Some(EndedBy::Supervisor));
@@ -518,13 +520,13 @@ mod tests {
             max_restarts: 1,
             ..Intensity::default()
         };
-        let members = [service("a"), service("b")].map(NodeRules::Child);
+        let members = [service("a"), service("b"), service("c")].map(NodeRules::Child);
         let group = NodeRules::Supervisor(SupervisorRules {
             intensity: Some(one_restart),
             ..SupervisorRules::new(name("g"), Strategy::OneForOne, members.into())
         });
         let on_group = over(follower("one", &["g"]), OnRestart::Ignore, OnLost::Stop);
-        let on_member = over(follower("two", &["b"]), OnRestart::Ignore, OnLost::Stop);
+        let on_member = over(follower("two", &["c"]), OnRestart::Ignore, OnLost::Stop);
         let rules = vec![
             group,
             NodeRules::Child(on_group),
@@ -534,15 +536,18 @@ mod tests {
         assert_eq!(trial.exits("a", 1), NOTHING);
         trial.pass(Duration::from_secs(1));
         // The group gives up: first what runs is stopped, and what becomes of that is known when the group is down.
-        assert_eq!(trial.exits("a", 1), ["stop b"]);
-        assert_eq!(trial.exits("b", 0), ["stop two", "stop one"]);
+        assert_eq!(trial.exits("a", 1), ["stop c"]);
+        assert_eq!(trial.exits("c", 0), ["stop b"]);
+        assert_eq!(trial.exits("b", 0), ["stop one", "stop two"]);
         trial.exits("one", 0);
         trial.exits("two", 0);
         assert_eq!(trial.start("g", Reach::Connected), ["start a"]);
         trial.started("a");
         assert_eq!(trial.ready("a"), ["start b"]);
         trial.started("b");
-        assert_eq!(trial.ready("b"), ["start two", "start one"]);
+        assert_eq!(trial.ready("b"), ["start c"]);
+        trial.started("c");
+        assert_eq!(trial.ready("c"), ["start two", "start one"]);
     }
 
     #[test]
@@ -635,6 +640,9 @@ mod tests {
             let orders = trial.shut_down();
             assert_eq!(orders.contains(&"stop db".to_owned()), is_down);
             end(&mut trial);
+            let by = trial.status("api").ended_by.unwrap();
+            assert_eq!(by == EndedBy::Supervisor, !is_down);
+            assert_eq!(trial.state("api"), State::Stopped);
             assert_eq!(trial.exits("db", 0), ["finished"]);
         }
     }
