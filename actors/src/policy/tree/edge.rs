@@ -503,6 +503,23 @@ mod tests {
     }
 
     #[test]
+    fn a_group_stops_who_follows_a_supervisor_in_it_before_that() {
+        let inner = group("inner", Strategy::OneForOne, vec![service("b")]);
+        let members = vec![NodeRules::Child(service("a")), inner];
+        let rules = SupervisorRules::new(name("g"), Strategy::OneForAll, members);
+        let api = NodeRules::Child(follower("api", &["inner"]));
+        let mut trial = Trial::with(vec![NodeRules::Supervisor(rules), api]).all_ready();
+        assert_eq!(trial.exits("a", 1), ["stop api"]);
+        assert_eq!(trial.exits("api", 0), ["stop b"]);
+        trial.exits("b", 0);
+        assert_eq!(trial.pass(LONG), ["start a"]);
+        trial.started("a");
+        assert_eq!(trial.ready("a"), ["start b"]);
+        trial.started("b");
+        assert_eq!(trial.ready("b"), ["start api"]);
+    }
+
+    #[test]
     fn a_member_that_follows_another_restarts_with_the_group() {
         let members = vec![service("a"), follower("b", &["a"])];
         let mut trial = Trial::with(vec![group("g", Strategy::OneForAll, members)]).all_ready();

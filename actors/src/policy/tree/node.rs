@@ -32,7 +32,7 @@ pub(super) struct Node {
     /// Those to its members left out.
     pub(super) outgoing: Vec<Gate>,
     pub(super) incoming: Vec<(NodeId, Need)>,
-    /// How many gates into it are not met.
+    /// How many gates into it are not met; a plan that stops it for what it depends on is one until it is over.
     pub(super) unmet: u32,
     /// Whether the member listed before it holds it up.
     pub(super) held_up: bool,
