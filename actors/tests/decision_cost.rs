@@ -17,8 +17,8 @@ use kimi_actors::policy::backoff::Backoff;
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::spec::{
-    ChildName, ChildRules, Dependency, Governor, NodeId, NodeRules, RunId, SupervisorRules,
-    TreeRules,
+    ChildName, ChildRules, Dependency, Governor, NodeId, NodeRules, OnLost, OnRestart, Readiness,
+    RunId, SupervisorRules, TreeRules,
 };
 use kimi_actors::policy::time::Moment;
 use kimi_actors::policy::tree::{Effect, Event, Input, Reach, Timer, Tree};
@@ -119,6 +119,7 @@ impl Running {
                 if let Effect::Start { child, run } = effect {
                     let pid = Some(1);
                     next.extend(self.feed(Event::Started { child, run, pid }).0);
+                    next.extend(self.feed(Event::Ready { child, run }).0);
                 } else if let Effect::WakeAfter { timer, .. } = effect {
                     self.timers.push(timer);
                 }
@@ -149,9 +150,11 @@ enum Shape {
     Listed,
     /// Each but the first depends on the first.
     Star,
+    /// … and is stopped when that restarts or is lost; all report their readiness.
+    Edges,
 }
 
-const SHAPES: [Shape; 3] = [Shape::Free, Shape::Listed, Shape::Star];
+const SHAPES: [Shape; 4] = [Shape::Free, Shape::Listed, Shape::Star, Shape::Edges];
 
 fn rules(shape: Shape, size: usize) -> TreeRules {
     let child = |index: usize| {
@@ -163,16 +166,24 @@ fn rules(shape: Shape, size: usize) -> TreeRules {
             },
             ..Governor::NONE
         };
-        if let (Shape::Star, 1..) = (shape, index) {
-            rules
-                .depends_on
-                .push(Dependency::on(ChildName::new("c0").unwrap()));
+        let on_first = Dependency::on(ChildName::new("c0").unwrap());
+        match (shape, index) {
+            (Shape::Free | Shape::Listed, _) | (_, 0) => {}
+            (Shape::Star, _) => rules.depends_on.push(on_first),
+            (Shape::Edges, _) => rules.depends_on.push(Dependency {
+                on_restart: OnRestart::Restart,
+                on_lost: OnLost::Stop,
+                ..on_first
+            }),
+        }
+        if let Shape::Edges = shape {
+            rules.readiness = Readiness::Reported;
         }
         NodeRules::Child(rules)
     };
     let children: Vec<NodeRules> = (0..size).map(child).collect();
     TreeRules::new(match shape {
-        Shape::Free | Shape::Star => children,
+        Shape::Free | Shape::Star | Shape::Edges => children,
         Shape::Listed => {
             let name = ChildName::new("list").unwrap();
             let list = SupervisorRules {
@@ -268,6 +279,50 @@ fn a_start_by_an_operator_is_decided_without_a_look_at_the_others() {
         let nodes = vec![child];
         running.settle(Event::Start { nodes, reach })
     });
+}
+
+#[test]
+fn a_verdict_is_decided_without_a_look_at_the_others() {
+    costs_the_same_at_every_size(|running, child| {
+        let run = running.run_of(child);
+        let (_, cost) = running.feed(Event::Unhealthy { child, run });
+        let exit = Exit::Code(0);
+        running.settle(Event::Exited { child, run, exit });
+        go_off(running);
+        cost
+    });
+}
+
+#[test]
+fn a_lost_readiness_is_noted_without_a_look_at_the_others() {
+    costs_the_same_at_every_size(|running, child| {
+        let run = running.run_of(child);
+        let (_, cost) = running.feed(Event::Unready { child, run });
+        running.settle(Event::Ready { child, run });
+        cost
+    });
+}
+
+/// One child follows another; the rest has nothing to do with them.
+#[test]
+fn who_follows_another_is_stopped_without_a_look_at_the_others() {
+    let costs = SIZES.map(|size| {
+        let mut rules = rules(Shape::Free, size);
+        if let [NodeRules::Child(first), NodeRules::Child(second), ..] = &mut rules.root.members[..]
+        {
+            second.depends_on.push(Dependency {
+                on_restart: OnRestart::Restart,
+                ..Dependency::on(first.name.clone())
+            });
+        }
+        let mut running = Running::new(&rules);
+        let first = running.tree.find("c0").unwrap();
+        running.crash(first)
+    });
+    for cost in costs {
+        assert!(cost.visited <= costs[0].visited, "{costs:?}");
+        assert!(cost.allocations <= costs[0].allocations, "{costs:?}");
+    }
 }
 
 /// The timers that wait go off.

@@ -19,14 +19,15 @@ use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
 use kimi_actors::policy::admission::{Limits, RequestId};
 use kimi_actors::policy::backoff::Backoff;
-use kimi_actors::policy::event::{Fact, ShutdownReason};
+use kimi_actors::policy::event::{EndedBy, Fact, ShutdownReason};
 use kimi_actors::policy::exit::{Exit, StartFailure, SuccessCodes};
 use kimi_actors::policy::intensity::Intensity;
 use kimi_actors::policy::restart::{AutoShutdown, Restart, Strategy as RestartStrategy};
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{
     ChildName, ChildRules, Condition, Dependency, Dialect, Governor, Kind, Lifetime, NodeId,
-    NodeRules, OnLimit, Order, Readiness, RunId, StopSpec, SupervisorRules, TreeRules,
+    NodeRules, OnLimit, OnLost, OnRestart, Order, Readiness, RunId, StopSpec, SupervisorRules,
+    TreeRules,
 };
 use kimi_actors::policy::time::Moment;
 use kimi_actors::policy::tree::{
@@ -77,6 +78,19 @@ proptest! {
         world.live(&steps, ending).map_err(|error| world.explain(&error))?;
         world.the_same_inputs_give_the_same_effects(&rules)?;
     }
+
+    /// Small trees full of edges that live long, since what becomes of who follows another is seen only in those.
+    #[test]
+    fn whatever_happens_to_dependencies_the_invariants_hold(
+        sketch in patient_sketch(),
+        steps in prop::collection::vec(patient_step(), 1..MAX_STEPS),
+        ending in shutdown(),
+    ) {
+        let rules = sketch.rules();
+        let mut world = World::new(&rules);
+        world.feed(Event::StartAll)?;
+        world.live(&steps, ending).map_err(|error| world.explain(&error))?;
+    }
 }
 
 // Random trees.
@@ -104,11 +118,19 @@ enum BodySketch {
     Child {
         kind: Kind,
         readiness: Readiness,
+        start_timeout: Option<Duration>,
         grace: Option<Duration>,
         /// Each on one that stands before it.
-        depends_on: Vec<(Index, Condition)>,
+        depends_on: Vec<(Index, EdgeSketch)>,
     },
     Supervisor(SupervisorSketch),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct EdgeSketch {
+    condition: Condition,
+    on_restart: OnRestart,
+    on_lost: OnLost,
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +169,68 @@ fn sketch() -> impl Strategy<Value = Sketch> {
         )
 }
 
+fn patient_sketch() -> impl Strategy<Value = Sketch> {
+    let patient = |sketch: SupervisorSketch| SupervisorSketch {
+        on_limit: OnLimit::GiveUp,
+        auto_shutdown: AutoShutdown::Never,
+        ..sketch
+    };
+    let node = (
+        any::<Index>(),
+        prop_oneof![5 => Just(Restart::Always), 1 => restart()],
+        prop_oneof![3 => Just(None), 1 => Just(Some(Intensity::default()))],
+        prop_oneof![
+            6 => follower(),
+            1 => supervisor().prop_map(move |sketch| BodySketch::Supervisor(patient(sketch))),
+        ],
+    )
+        .prop_map(|(below, restart, limit, body)| NodeSketch {
+            below,
+            restart,
+            significant: false,
+            governor: Governor {
+                limit,
+                ..Governor::standard()
+            },
+            body,
+        });
+    let nodes = prop::collection::vec(node, 2..12);
+    (supervisor(), nodes).prop_map(move |(root, nodes)| Sketch {
+        root: SupervisorSketch {
+            intensity: None,
+            ..patient(root)
+        },
+        nodes,
+        limits: Limits::default(),
+        lifetime: Lifetime::UntilShutdown,
+        shutdown_budget: None,
+    })
+}
+
+/// A child that most often depends on others, and those on others in turn.
+fn follower() -> impl Strategy<Value = BodySketch> {
+    let edge = (edge(), any::<bool>()).prop_map(|(edge, is_ready)| EdgeSketch {
+        condition: if is_ready {
+            Condition::Ready
+        } else {
+            edge.condition
+        },
+        ..edge
+    });
+    (
+        prop_oneof![8 => Just(Kind::Service), 1 => Just(Kind::Task)],
+        prop_oneof![Just(Readiness::Running), Just(Readiness::Reported)],
+        prop::collection::vec((any::<Index>(), edge), 0..3),
+    )
+        .prop_map(|(kind, readiness, depends_on)| BodySketch::Child {
+            kind,
+            readiness,
+            start_timeout: None,
+            grace: None,
+            depends_on,
+        })
+}
+
 fn node() -> impl Strategy<Value = NodeSketch> {
     let body = prop_oneof![
         4 => child(),
@@ -164,30 +248,47 @@ fn node() -> impl Strategy<Value = NodeSketch> {
 }
 
 fn child() -> impl Strategy<Value = BodySketch> {
-    let condition = prop_oneof![
-        Just(Condition::Started),
-        Just(Condition::Ready),
-        Just(Condition::Completed),
-        Just(Condition::Succeeded),
-    ];
+    let span = |most: u64| {
+        prop_oneof![
+            Just(None),
+            (0..most).prop_map(|ms| Some(Duration::from_millis(ms)))
+        ]
+    };
     (
         prop_oneof![3 => Just(Kind::Service), 1 => Just(Kind::Task)],
         prop_oneof![2 => Just(Readiness::Running), 1 => Just(Readiness::Reported)],
-        prop_oneof![
-            Just(None),
-            (0_u64..3000).prop_map(|ms| Some(Duration::from_millis(ms)))
-        ],
+        span(3000),
+        span(3000),
         prop_oneof![
             2 => Just(Vec::new()),
-            1 => prop::collection::vec((any::<Index>(), condition), 1..3),
+            1 => prop::collection::vec((any::<Index>(), edge()), 1..3),
         ],
     )
-        .prop_map(|(kind, readiness, grace, depends_on)| BodySketch::Child {
-            kind,
-            readiness,
-            grace,
-            depends_on,
-        })
+        .prop_map(
+            |(kind, readiness, start_timeout, grace, depends_on)| BodySketch::Child {
+                kind,
+                readiness,
+                start_timeout,
+                grace,
+                depends_on,
+            },
+        )
+}
+
+fn edge() -> impl Strategy<Value = EdgeSketch> {
+    let condition = prop_oneof![
+        1 => Just(Condition::Started),
+        3 => Just(Condition::Ready),
+        1 => Just(Condition::Completed),
+        1 => Just(Condition::Succeeded),
+    ];
+    let on_restart = prop_oneof![Just(OnRestart::Ignore), Just(OnRestart::Restart)];
+    let on_lost = prop_oneof![Just(OnLost::Ignore), Just(OnLost::Stop)];
+    (condition, on_restart, on_lost).prop_map(|(condition, on_restart, on_lost)| EdgeSketch {
+        condition,
+        on_restart,
+        on_lost,
+    })
 }
 
 fn supervisor() -> impl Strategy<Value = SupervisorSketch> {
@@ -321,6 +422,7 @@ impl NodeSketch {
         let BodySketch::Child {
             kind,
             readiness,
+            start_timeout,
             grace,
             depends_on,
         } = &self.body
@@ -330,9 +432,11 @@ impl NodeSketch {
         let depends_on = depends_on
             .iter()
             .filter(|_| !before.is_empty())
-            .map(|(on, condition)| Dependency {
-                condition: *condition,
-                ..Dependency::on(on.get(before).clone())
+            .map(|(on, edge)| Dependency {
+                on: on.get(before).clone(),
+                condition: edge.condition,
+                on_restart: edge.on_restart,
+                on_lost: edge.on_lost,
             })
             .collect();
         ChildRules {
@@ -345,6 +449,7 @@ impl NodeSketch {
                 grace: *grace,
             },
             readiness: *readiness,
+            start_timeout: *start_timeout,
             depends_on,
             significant: self.significant,
             ..ChildRules::service(name('c', index))
@@ -388,6 +493,9 @@ enum Act {
     /// A run ends by itself.
     End(Index, Exit),
     Ready(Index),
+    Unready(Index),
+    Unhealthy(Index),
+    ExtendStart(Index, Duration),
     Due(Index),
     /// A timer that has gone off goes off again.
     DueAgain(Index),
@@ -407,6 +515,9 @@ enum Act {
 enum Stale {
     Started,
     Ready,
+    Unready,
+    Unhealthy,
+    StartExtended,
     Exited(Exit),
     SupervisorLost,
     Due(u64),
@@ -440,7 +551,11 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(run, failure)| Act::AnswerStart(run, failure)),
         30 => (any::<Index>(), exit()).prop_map(|(run, exit)| Act::AnswerStop(run, exit)),
         20 => (any::<Index>(), exit()).prop_map(|(run, exit)| Act::End(run, exit)),
-        12 => any::<Index>().prop_map(Act::Ready),
+        15 => any::<Index>().prop_map(Act::Ready),
+        8 => any::<Index>().prop_map(Act::Unready),
+        6 => any::<Index>().prop_map(Act::Unhealthy),
+        3 => (any::<Index>(), 0_u64..5000)
+            .prop_map(|(run, ms)| Act::ExtendStart(run, Duration::from_millis(ms))),
         15 => any::<Index>().prop_map(Act::Due),
         3 => any::<Index>().prop_map(Act::DueAgain),
         6 => (any::<Index>(), stale()).prop_map(|(run, stale)| Act::Stale(run, stale)),
@@ -453,6 +568,29 @@ fn act() -> impl Strategy<Value = Act> {
         2 => any::<Index>().prop_map(Act::LoseSupervisor),
         1 => shutdown().prop_map(Act::Shutdown),
     ]
+}
+
+fn patient_step() -> impl Strategy<Value = Step> {
+    let nodes = || prop::collection::vec(any::<Index>(), 1..2);
+    let act = prop_oneof![
+        40 => any::<Index>().prop_map(|run| Act::AnswerStart(run, None)),
+        30 => (any::<Index>(), exit()).prop_map(|(run, exit)| Act::AnswerStop(run, exit)),
+        8 => (any::<Index>(), exit()).prop_map(|(run, exit)| Act::End(run, exit)),
+        40 => any::<Index>().prop_map(Act::Ready),
+        6 => any::<Index>().prop_map(Act::Unready),
+        2 => any::<Index>().prop_map(Act::Unhealthy),
+        30 => any::<Index>().prop_map(Act::Due),
+        3 => nodes().prop_map(|nodes| Act::Start(nodes, Reach::Connected)),
+        1 => nodes().prop_map(|nodes| Act::Start(nodes, Reach::Alone)),
+        3 => nodes().prop_map(|nodes| Act::Stop(nodes, Reach::Alone)),
+        1 => nodes().prop_map(|nodes| Act::Stop(nodes, Reach::Connected)),
+        3 => nodes().prop_map(Act::Restart),
+    ];
+    (0_u64..5000, any::<u64>(), act).prop_map(|(after, random, act)| Step {
+        after: Duration::from_millis(after),
+        random,
+        act,
+    })
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
@@ -488,6 +626,9 @@ fn stale() -> impl Strategy<Value = Stale> {
     prop_oneof![
         Just(Stale::Started),
         Just(Stale::Ready),
+        Just(Stale::Unready),
+        Just(Stale::Unhealthy),
+        Just(Stale::StartExtended),
         exit().prop_map(Stale::Exited),
         Just(Stale::SupervisorLost),
         any::<u64>().prop_map(Stale::Due),
@@ -516,10 +657,14 @@ struct World {
     open: BTreeMap<NodeId, RunId>,
     used: BTreeSet<RunId>,
     was_open: BTreeSet<NodeId>,
+    /// The first run of a child, or life of a supervisor.
+    first: BTreeMap<NodeId, RunId>,
     requests: BTreeMap<RequestId, Request>,
     timers: Vec<(Moment, Timer)>,
     gone_off: Vec<Timer>,
     operator: Operator,
+    /// Who wanted the end of each child's last run.
+    ended_by: BTreeMap<ChildName, EndedBy>,
     facts: u64,
     is_shutting_down: bool,
     /// When a shutdown with a budget kills what is left.
@@ -537,10 +682,19 @@ struct World {
 struct Run {
     has_started: bool,
     is_ready: bool,
+    /// At some time.
+    has_lost_readiness: bool,
     was_asked: bool,
     was_killed: bool,
     ended_with: Option<Exit>,
     releases: u32,
+}
+
+/// Whether what is no longer ready is ready again in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recovery {
+    Never,
+    Soon,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -564,6 +718,8 @@ struct Operator {
     wanted: BTreeSet<NodeId>,
     /// To be started whatever they depend on.
     ungated: BTreeSet<NodeId>,
+    /// Runs that began so, without the dependencies that they follow.
+    alone: BTreeSet<RunId>,
 }
 
 type Verdict = Result<(), TestCaseError>;
@@ -593,6 +749,9 @@ const ON_EACH_EFFECT: &[(&str, OnEffect)] = named![
     nothing_follows_the_finish,
     facts_are_counted_without_gaps,
     a_request_is_answered_once,
+    nobody_is_stopped_by_an_edge_that_says_ignore,
+    who_yields_to_a_dependency_spends_no_budget,
+    what_was_condemned_has_failed,
 ];
 
 const AFTER_EACH_STEP: &[(&str, AfterStep)] = named![
@@ -754,6 +913,59 @@ fn a_request_is_answered_once(world: &World, effect: &Effect) -> bool {
     }
 }
 
+fn nobody_is_stopped_by_an_edge_that_says_ignore(world: &World, effect: &Effect) -> bool {
+    let Effect::Announce(event) = effect else {
+        return true;
+    };
+    let has_edge = |child: &ChildName, says: &dyn Fn(&Dependency) -> bool| {
+        let child = world.tree.find(child.as_str()).unwrap();
+        let rules = world.rules.get(&child);
+        rules.is_some_and(|rules| rules.depends_on.iter().any(says))
+    };
+    match &event.fact {
+        Fact::DependencyRestarted { child, dependency } => has_edge(child, &|edge| {
+            edge.on == *dependency && edge.on_restart == OnRestart::Restart
+        }),
+        Fact::DependencyLost { child, dependency } => has_edge(child, &|edge| {
+            edge.on == *dependency && edge.on_lost == OnLost::Stop
+        }),
+        Fact::Exited {
+            child,
+            by: EndedBy::Dependency,
+            ..
+        } => has_edge(child, &|edge| {
+            edge.on_restart == OnRestart::Restart || edge.on_lost == OnLost::Stop
+        }),
+        _ => true,
+    }
+}
+
+fn who_yields_to_a_dependency_spends_no_budget(world: &World, effect: &Effect) -> bool {
+    match effect {
+        Effect::Announce(event) => match &event.fact {
+            Fact::RestartScheduled { child, .. } | Fact::Failed { child, .. } => {
+                world.ended_by.get(child) != Some(&EndedBy::Dependency)
+            }
+            _ => true,
+        },
+        _ => true,
+    }
+}
+
+fn what_was_condemned_has_failed(world: &World, effect: &Effect) -> bool {
+    let was_condemned = |child: &ChildName| {
+        let by = world.ended_by.get(child);
+        matches!(by, Some(EndedBy::Liveness | EndedBy::StartTimeout))
+    };
+    match effect {
+        Effect::Announce(event) => match &event.fact {
+            Fact::Completed { child } => !was_condemned(child),
+            _ => true,
+        },
+        _ => true,
+    }
+}
+
 fn live_never_exceeds_the_limits(world: &World) -> bool {
     let one_shots = world
         .live_runs()
@@ -811,10 +1023,12 @@ impl World {
             open: BTreeMap::new(),
             used: BTreeSet::new(),
             was_open: BTreeSet::new(),
+            first: BTreeMap::new(),
             requests: BTreeMap::new(),
             timers: Vec::new(),
             gone_off: Vec::new(),
             operator: Operator::default(),
+            ended_by: BTreeMap::new(),
             facts: 0,
             is_shutting_down: false,
             kill_by: None,
@@ -900,7 +1114,9 @@ impl World {
         for step in steps {
             self.take(step)?;
         }
-        self.come_to_rest()?;
+        // Once with those that are no longer ready, and once with them ready again.
+        self.come_to_rest(Recovery::Never)?;
+        self.come_to_rest(Recovery::Soon)?;
         self.end(ending)
     }
 
@@ -940,6 +1156,24 @@ impl World {
             },
             Act::Ready(pick) => match self.pick(*pick, |run| run.has_started) {
                 Some((child, run)) => self.report_ready(child, run),
+                None => Ok(()),
+            },
+            Act::Unready(pick) => match self.pick(*pick, |run| run.is_ready) {
+                Some((child, run)) => self.report_unready(child, run),
+                None => Ok(()),
+            },
+            Act::Unhealthy(pick) => match self.pick(*pick, |run| run.has_started) {
+                Some((child, run)) if self.is_fixed(child) => {
+                    self.feed(Event::Unhealthy { child, run })
+                }
+                _ => Ok(()),
+            },
+            Act::ExtendStart(pick, by) => match self.pick(*pick, |_| true) {
+                Some((child, run)) => self.feed(Event::StartExtended {
+                    child,
+                    run,
+                    by: *by,
+                }),
                 None => Ok(()),
             },
             Act::Due(pick) => self.go_off(*pick),
@@ -1023,13 +1257,22 @@ impl World {
         self.feed(Event::Exited { child, run, exit })
     }
 
+    fn reports_readiness(&self, child: NodeId) -> bool {
+        let rules = self.rules.get(&child);
+        rules.is_some_and(|rules| rules.readiness == Readiness::Reported)
+    }
+
     fn report_ready(&mut self, child: NodeId, run: RunId) -> Verdict {
-        let is_reported = self
-            .rules
-            .get(&child)
-            .is_some_and(|rules| rules.readiness == Readiness::Reported);
-        if is_reported {
+        if self.reports_readiness(child) {
             self.feed(Event::Ready { child, run })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn report_unready(&mut self, child: NodeId, run: RunId) -> Verdict {
+        if self.reports_readiness(child) {
+            self.feed(Event::Unready { child, run })
         } else {
             Ok(())
         }
@@ -1066,6 +1309,13 @@ impl World {
                 pid: None,
             },
             Stale::Ready => Event::Ready { child, run },
+            Stale::Unready => Event::Unready { child, run },
+            Stale::Unhealthy => Event::Unhealthy { child, run },
+            Stale::StartExtended => Event::StartExtended {
+                child,
+                run,
+                by: Duration::from_secs(1),
+            },
             Stale::Exited(exit) => Event::Exited { child, run, exit },
             Stale::SupervisorLost => Event::SupervisorLost {
                 supervisor: child,
@@ -1115,6 +1365,7 @@ impl World {
                 );
             }
             self.note_effect(effect);
+            self.note_alone(&input.event, effect);
         }
         self.note_deletion(&input.event);
         for (name, holds) in AFTER_EACH_STEP {
@@ -1182,8 +1433,14 @@ impl World {
                     *state = Request::Cancelled;
                 }
             }
-            Event::Unready { .. }
-            | Event::Unhealthy { .. }
+            Event::Unready { child, run } => {
+                if let Some(run) = self.runs.get_mut(&(*child, *run)) {
+                    run.has_lost_readiness |= run.is_ready;
+                    run.is_ready = false;
+                }
+            }
+            Event::Unhealthy { .. }
+            | Event::StartExtended { .. }
             | Event::Delete { .. }
             | Event::SupervisorLost { .. }
             | Event::Due { .. }
@@ -1252,10 +1509,23 @@ impl World {
         }
     }
 
+    fn note_alone(&mut self, event: &Event, effect: &Effect) {
+        if let Event::Start {
+            nodes,
+            reach: Reach::Alone,
+        } = event
+            && let Effect::Start { child, run } = effect
+            && nodes.contains(child)
+        {
+            self.operator.alone.insert(*run);
+        }
+    }
+
     fn note_effect(&mut self, effect: &Effect) {
         match effect {
             Effect::Start { child, run } => {
                 self.used.insert(*run);
+                self.first.entry(*child).or_insert(*run);
                 self.runs.insert((*child, *run), Run::default());
                 self.operator.ungated.remove(child);
             }
@@ -1273,6 +1543,7 @@ impl World {
             Effect::Open { supervisor, run } => {
                 self.used.insert(*run);
                 self.was_open.insert(*supervisor);
+                self.first.entry(*supervisor).or_insert(*run);
                 self.open.insert(*supervisor, *run);
             }
             Effect::Close { supervisor, .. } => {
@@ -1292,6 +1563,9 @@ impl World {
                     });
                 }
                 self.is_forced |= event.fact == Fact::ShutdownForced;
+                if let Fact::Exited { child, by, .. } = &event.fact {
+                    self.ended_by.insert(child.clone(), *by);
+                }
             }
             Effect::Finished(_) => self.is_finished = true,
         }
@@ -1302,17 +1576,15 @@ impl World {
     }
 
     /// Answers all that is to be answered and lets every timer go off, until nothing is left; then nobody may wait for nothing.
-    fn come_to_rest(&mut self) -> Verdict {
+    fn come_to_rest(&mut self, recovery: Recovery) -> Verdict {
         for _ in 0..PATIENCE {
             let unanswered = self
                 .live_runs()
                 .find(|key| self.runs[key].was_asked || !self.runs[key].has_started);
             let unready = self.live_runs().find(|(child, run)| {
-                !self.runs[&(*child, *run)].is_ready
-                    && self
-                        .rules
-                        .get(child)
-                        .is_some_and(|rules| rules.readiness == Readiness::Reported)
+                let run = &self.runs[&(*child, *run)];
+                let is_awaited = recovery == Recovery::Soon || !run.has_lost_readiness;
+                !run.is_ready && is_awaited && self.reports_readiness(*child)
             });
             if let Some((child, run)) = unanswered {
                 if self.runs[&(child, run)].was_asked {
@@ -1324,6 +1596,7 @@ impl World {
                 self.report_ready(child, run)?;
             } else if self.timers.is_empty() {
                 self.nobody_waits_for_nothing()?;
+                self.nobody_lives_on_against_an_edge()?;
                 return self.what_is_wanted_is_not_left_down();
             } else {
                 let (due, timer) = self.timers.remove(0);
@@ -1355,6 +1628,51 @@ impl World {
                 status.state != State::Pending || !waits_for_nobody,
                 "nobody_waits_for_nothing: {status:?}"
             );
+        }
+        Ok(())
+    }
+
+    /// Over an edge that stops it, nobody is up without its dependency; over one that restarts it, nobody is up that began
+    /// before the present run of its dependency, if that is not the first. But for those that an operator started alone.
+    fn nobody_lives_on_against_an_edge(&self) -> Verdict {
+        if self.tree.is_shutting_down() {
+            return Ok(());
+        }
+        let gated = self
+            .live_runs()
+            .filter(|(_, run)| !self.operator.alone.contains(run));
+        for (child, run) in gated {
+            let Some(rules) = self.rules.get(&child) else {
+                continue;
+            };
+            for edge in &rules.depends_on {
+                let on = self.tree.find(edge.on.as_str()).unwrap();
+                let is_unready = self.live_run(on).is_some_and(|run| {
+                    let run = &self.runs[&(on, run)];
+                    run.has_lost_readiness && !run.is_ready
+                });
+                let is_down = matches!(
+                    self.tree.state(on),
+                    State::Stopped | State::Completed | State::Failed
+                );
+                let is_lost = (is_unready || is_down) && !self.tree.holds(on, edge.condition);
+                prop_assert!(
+                    edge.on_lost == OnLost::Ignore || !is_lost,
+                    "nobody_lives_on_against_an_edge: {} without {}",
+                    rules.name,
+                    edge.on
+                );
+                let is_older = self
+                    .tree
+                    .live_run(on)
+                    .is_some_and(|of| run < of && self.first[&on] != of);
+                prop_assert!(
+                    edge.on_restart == OnRestart::Ignore || !is_older,
+                    "nobody_lives_on_against_an_edge: {} is older than {}",
+                    rules.name,
+                    edge.on
+                );
+            }
         }
         Ok(())
     }

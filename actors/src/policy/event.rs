@@ -57,6 +57,43 @@ pub enum Fact {
         /// The run.
         run: RunId,
     },
+    /// The run is no longer ready; it runs on, and may become ready again.
+    Unready {
+        /// The child.
+        child: ChildName,
+        /// The run.
+        run: RunId,
+    },
+    /// The run was not ready in its start timeout: a failed start, which is stopped.
+    StartTimedOut {
+        /// The child.
+        child: ChildName,
+        /// The run.
+        run: RunId,
+        /// How long it had, extensions included.
+        after: Duration,
+    },
+    /// The run's liveness probe failed: it is stopped, as one that failed.
+    Unhealthy {
+        /// The child.
+        child: ChildName,
+        /// The run.
+        run: RunId,
+    },
+    /// What the child depends on restarts, so the child is stopped and starts again after it.
+    DependencyRestarted {
+        /// The child.
+        child: ChildName,
+        /// What it depends on.
+        dependency: ChildName,
+    },
+    /// What the child depends on is lost, so the child is stopped until it is back.
+    DependencyLost {
+        /// The child.
+        child: ChildName,
+        /// What it depends on.
+        dependency: ChildName,
+    },
     /// The run was asked to stop.
     Stopping {
         /// The child.
@@ -151,6 +188,12 @@ pub enum EndedBy {
     Itself,
     /// Its supervisor.
     Supervisor,
+    /// Its start timeout, in which it was not ready.
+    StartTimeout,
+    /// Its liveness probe.
+    Liveness,
+    /// The restart or loss of what it depends on.
+    Dependency,
 }
 
 /// Why a child is `failed`.

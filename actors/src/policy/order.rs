@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::policy::spec::{
-    ChildName, ChildRules, Condition, NodeId, NodeRules, Order, StopSpec, SupervisorRules,
-    TreeRules,
+    ChildName, ChildRules, Condition, NodeId, NodeRules, OnLost, OnRestart, Order, StopSpec,
+    SupervisorRules, TreeRules,
 };
 
 /// Supervisors may stand in each other this deep.
@@ -62,6 +62,8 @@ pub struct Arrangement<'a> {
     pub places: Vec<Place<'a>>,
     /// Every gate.
     pub gates: Vec<Gate>,
+    /// The dependencies that matter beyond the start.
+    pub edges: Vec<Edge>,
     /// The wave of each node; of a supervisor, that of its first members.
     pub waves: Vec<u32>,
 }
@@ -109,6 +111,21 @@ pub struct Gate {
     pub need: Need,
 }
 
+/// A dependency whose restart or loss means something to the dependent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Depended on.
+    pub from: NodeId,
+    /// Who depends.
+    pub to: NodeId,
+    /// What must be true of it.
+    pub condition: Condition,
+    /// What its restart means.
+    pub on_restart: OnRestart,
+    /// What its loss means.
+    pub on_lost: OnLost,
+}
+
 /// What a gate waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -130,9 +147,11 @@ pub fn arrange(rules: &TreeRules) -> Result<Arrangement<'_>, Vec<RuleError>> {
         return Err(errors);
     }
     let waves = find_waves(&places, &gates).map_err(|cycle| vec![cycle])?;
+    let edges = find_edges(&places, &names);
     Ok(Arrangement {
         places,
         gates,
+        edges,
         waves,
     })
 }
@@ -259,6 +278,29 @@ fn find_gates(
         }
     }
     gates
+}
+
+fn find_edges(places: &[Place<'_>], names: &HashMap<&ChildName, NodeId>) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for (to, place) in (0..).map(NodeId).zip(places) {
+        let Rules::Child(rules) = place.rules else {
+            continue;
+        };
+        for dependency in &rules.depends_on {
+            let says_more =
+                dependency.on_restart != OnRestart::Ignore || dependency.on_lost != OnLost::Ignore;
+            if let (true, Some(from)) = (says_more, names.get(&dependency.on)) {
+                edges.push(Edge {
+                    from: *from,
+                    to,
+                    condition: dependency.condition,
+                    on_restart: dependency.on_restart,
+                    on_lost: dependency.on_lost,
+                });
+            }
+        }
+    }
+    edges
 }
 
 /// The graph of moments: vertex `2n` is that node n begins, vertex `2n + 1` that it is ready.

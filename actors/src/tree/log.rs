@@ -17,6 +17,17 @@ pub(crate) fn log(event: &TreeEvent) {
             info!(%child, run = run.0, process.pid = pid, "child running");
         }
         Fact::Ready { child, run } => info!(%child, run = run.0, "child ready"),
+        Fact::Unready { child, run } => warn!(%child, run = run.0, "child no longer ready"),
+        Fact::StartTimedOut { child, run, after } => {
+            warn!(%child, run = run.0, ?after, "child not ready in time");
+        }
+        Fact::Unhealthy { child, run } => warn!(%child, run = run.0, "child unhealthy"),
+        Fact::DependencyRestarted { child, dependency } => {
+            info!(%child, %dependency, "dependency restarts");
+        }
+        Fact::DependencyLost { child, dependency } => {
+            warn!(%child, %dependency, "dependency lost");
+        }
         Fact::Stopping { child, run, grace } => {
             info!(%child, run = run.0, ?grace, "child stopping");
         }
@@ -30,7 +41,7 @@ pub(crate) fn log(event: &TreeEvent) {
             child,
             run,
             exit,
-            by: EndedBy::Supervisor,
+            by: EndedBy::Supervisor | EndedBy::Dependency,
         } => {
             info!(%child, run = run.0, %exit, "child exited");
         }
@@ -38,7 +49,7 @@ pub(crate) fn log(event: &TreeEvent) {
             child,
             run,
             exit,
-            by: EndedBy::Itself,
+            by: EndedBy::Itself | EndedBy::StartTimeout | EndedBy::Liveness,
         } => warn!(%child, run = run.0, %exit, "child exited"),
         Fact::RestartScheduled {
             child,

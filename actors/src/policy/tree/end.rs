@@ -6,7 +6,8 @@ use crate::policy::event::{EndedBy, Fact, FailedBecause, SupervisorEnd};
 use crate::policy::exit::{Exit, StartFailure};
 use crate::policy::intensity::Verdict;
 use crate::policy::restart::{AutoShutdown, Ended as Class, Strategy};
-use crate::policy::spec::{Dialect, NodeId, OnLimit, RunId};
+use crate::policy::spec::{Dialect, NodeId, OnLimit, Readiness, RunId};
+use crate::policy::time::Moment;
 use crate::policy::tree::node::{Body, Life, Origin, Phase, Wait, Wanted, Why};
 use crate::policy::tree::plan::Ended;
 use crate::policy::tree::{Effect, Phase as TreePhase, Tree};
@@ -17,6 +18,24 @@ enum Governed {
     Limit(OnLimit),
 }
 
+/// Since when a run that has ended was good: ready, or running if nothing reports its readiness. One that was ready and no
+/// longer is, or that was stopped as one that failed, was not.
+fn good_since(life: Life, body: &Body) -> Option<Moment> {
+    let Life::Live { phase, since, .. } = life else {
+        return None;
+    };
+    let is_good = match body {
+        // It was stopping its members when it ended.
+        Body::Supervisor(_) => true,
+        Body::Child(child) => match phase {
+            Phase::Ready => true,
+            Phase::Running => child.readiness == Readiness::Running,
+            Phase::Starting | Phase::Unready | Phase::Stopping => false,
+        },
+    };
+    is_good.then_some(since)
+}
+
 impl Tree {
     pub(super) fn exited(&mut self, id: NodeId, run: RunId, exit: Exit) {
         if !self.is_live(id, run) {
@@ -24,16 +43,16 @@ impl Tree {
         }
         let node = self.node_mut(id);
         let life = node.life;
+        let by = node.ended_by();
         let plan = node.plan.take();
-        node.last_exit = Some(exit);
+        node.last_exit = Some((exit, by));
         node.pid = None;
+        if let Some(body) = node.child_mut() {
+            body.deadline = None;
+            body.condemned = None;
+        }
         let child = node.name.clone();
         let was_asked = node.is_stopping();
-        let by = if was_asked {
-            EndedBy::Supervisor
-        } else {
-            EndedBy::Itself
-        };
         self.effects.push(Effect::Release { child: id, run });
         self.announce(Fact::Exited {
             child,
@@ -48,18 +67,21 @@ impl Tree {
         match plan {
             // It was being stopped, or was going to be: its own restart is no longer the question.
             Some(plan) => self.leave_plan(id, plan, was_asked),
-            None => self.ended_by_itself(id, exit, life),
+            None => self.ended_alone(id, exit, by, life),
         }
     }
 
-    fn ended_by_itself(&mut self, id: NodeId, exit: Exit, life: Life) {
+    /// It ended by itself, or was stopped as one that failed: whatever it answered to that, it failed.
+    fn ended_alone(&mut self, id: NodeId, exit: Exit, by: EndedBy, life: Life) {
         if let Exit::NotStarted(failure) = exit
             && self.start_failed(id, failure, life)
         {
             return;
         }
         let class = match &self.node(id).body {
-            Body::Child(body) if body.success.contains(exit) => Class::Succeeded,
+            Body::Child(body) if by == EndedBy::Itself && body.success.contains(exit) => {
+                Class::Succeeded
+            }
             Body::Child(_) | Body::Supervisor(_) => Class::Failed,
         };
         self.decide(id, class, life);
@@ -99,7 +121,7 @@ impl Tree {
                 self.set_life(id, Life::Down(Why::Grouped));
                 self.end_supervisor(parent, SupervisorEnd::StartFailed, Ended::NotStarted);
             }
-            Origin::Group | Origin::Restart => {
+            Origin::Group | Origin::Restart | Origin::Return(_) => {
                 let key = self.wake_after(id, Duration::ZERO);
                 self.set_life(
                     id,
@@ -158,21 +180,7 @@ impl Tree {
         let (now, random) = (self.now, self.random);
         let node = self.node_mut(id);
         let governor = node.governor;
-        let is_supervisor = matches!(node.body, Body::Supervisor(_));
-        let was_good = match life {
-            Life::Live {
-                phase: Phase::Ready | Phase::Running,
-                since,
-                ..
-            } => Some(now.since(since)),
-            // It was stopping its members when it ended.
-            Life::Live { since, .. } if is_supervisor => Some(now.since(since)),
-            Life::Live { .. }
-            | Life::Down(_)
-            | Life::Pending(_)
-            | Life::Held
-            | Life::Backoff { .. } => None,
-        };
+        let was_good = good_since(life, &node.body).map(|since| now.since(since));
         let is_stable = was_good.is_some_and(|span| span >= governor.backoff.reset_after);
         node.history.unstable = if is_stable {
             0
@@ -243,7 +251,7 @@ impl Tree {
             unstable,
         });
         if delay.is_zero() {
-            self.begin(id, Origin::Restart);
+            self.begin_again(id, Origin::Restart);
         } else {
             let key = self.wake_after(id, delay);
             self.set_life(
@@ -259,7 +267,7 @@ impl Tree {
 
     pub(super) fn backoff_over(&mut self, id: NodeId, what: Wait) {
         match what {
-            Wait::Restart => self.begin(id, Origin::Restart),
+            Wait::Restart => self.begin_again(id, Origin::Restart),
             Wait::Retry => {
                 let parent = self.node(id).parent;
                 self.strike(parent, id, Duration::ZERO);

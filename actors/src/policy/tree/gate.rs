@@ -22,6 +22,7 @@ impl Tree {
             }
         }
         self.tell_supervisor(id);
+        self.tell_followers(id);
         if self.is_free(id) {
             self.candidates.push_back(id);
         }

@@ -69,15 +69,20 @@ impl Tree {
                 what: Wait::Group,
             },
         );
-        let mut live = Vec::new();
+        let (mut live, mut supervisors) = (Vec::new(), Vec::new());
         for member in group.into_iter().filter(|member| *member != culprit) {
             match (self.node(member).life, &self.node(member).body) {
                 (Life::Live { .. }, Body::Child(_)) => live.push(member),
-                (Life::Live { .. }, Body::Supervisor(_)) => live.extend(self.fold(member, plan)),
+                (Life::Live { .. }, Body::Supervisor(_)) => {
+                    live.extend(self.fold(member, plan));
+                    supervisors.push(member);
+                }
                 (Life::Pending(_) | Life::Backoff { .. }, _) => self.set_life(member, Life::Held),
                 (Life::Held | Life::Down(_), _) => {}
             }
         }
+        supervisors.retain(|member| self.node(*member).restart != Restart::Never);
+        self.add_followers(&supervisors, &mut live);
         self.carry_out(plan, live, Then::Regroup { supervisor });
     }
 

@@ -4,10 +4,12 @@
 //! stateDiagram-v2
 //!     [*] --> Pending: wanted up
 //!     Pending --> Live: every gate met
-//!     Live --> Live: started, ready
-//!     Live --> Stopping: a plan asks it to
+//!     Live --> Live: started, ready, no longer ready
+//!     Live --> Stopping: a plan asks it to, or a probe or its start timeout condemns it
 //!     Stopping --> Down: exited
 //!     Stopping --> Held: exited, its group restarts
+//!     Stopping --> Pending: exited, what it follows restarts or is lost
+//!     Stopping --> Backoff: exited, was condemned
 //!     Live --> Backoff: exited, restart later
 //!     Live --> Held: exited, its group restarts
 //!     Live --> Down: exited for good
@@ -17,14 +19,20 @@
 //! ```
 //!
 //! One file a concern: `node` is the state, `gate` who may start, `start`; `plan` stops a set in reverse and goes on, for
-//! `group` restarts, the `operator`, the end of a `supervisor` and the `shutdown`; `end` is what an exit leads to, `request`
+//! `group` restarts, the `operator`, the end of a `supervisor` and the `shutdown`; `end` is what an exit leads to, `health` what
+//! probes and the start timeout say of a run, `edge` what the restart or loss of a dependency means to who follows it, `request`
 //! one-shot commands, `status` what people are shown.
 //!
-//! A decision looks only at the nodes that it concerns: the node itself, its gates, its group.
+//! A decision looks only at the nodes that it concerns: the node itself, its gates, its edges, its group.
+//!
+//! The facts tell where the time of a start goes: a child is ordered to start ([`Fact::Starting`]) in the very step in which
+//! the last of its gates is met, so the time between two facts of a chain is always some child's own.
 
+mod edge;
 mod end;
 mod gate;
 mod group;
+mod health;
 mod node;
 mod operator;
 mod plan;
@@ -33,6 +41,8 @@ mod shutdown;
 mod start;
 mod status;
 mod supervisor;
+#[cfg(test)]
+mod trial;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -132,6 +142,16 @@ pub enum Event {
         child: NodeId,
         /// The run.
         run: RunId,
+    },
+    /// A run that is not ready yet is to have this long from now at least, whatever its start timeout says
+    /// (`EXTEND_TIMEOUT_USEC` of `sd_notify(3)`).
+    StartExtended {
+        /// The child.
+        child: NodeId,
+        /// The run.
+        run: RunId,
+        /// How long.
+        by: Duration,
     },
     /// A run ended, or never began ([`Exit::NotStarted`]).
     Exited {
@@ -358,6 +378,7 @@ impl Tree {
             nodes[gate.to.index()].unmet += 1;
             nodes[gate.to.index()].held_up |= gate.need == order::Need::Passed;
         }
+        edge::lay_edges(&mut nodes, &arrangement.edges);
         let names = (0..)
             .map(NodeId)
             .zip(&nodes)
@@ -404,7 +425,9 @@ impl Tree {
             } => self.request_shutdown(*mode, *reason, *budget),
             Event::Started { child, run, pid } => self.started(*child, *run, *pid),
             Event::Ready { child, run } => self.ready(*child, *run),
-            Event::Unready { .. } | Event::Unhealthy { .. } => {}
+            Event::Unready { child, run } => self.unready(*child, *run),
+            Event::Unhealthy { child, run } => self.unhealthy(*child, *run),
+            Event::StartExtended { child, run, by } => self.extend_start(*child, *run, *by),
             Event::Exited { child, run, exit } => self.exited(*child, *run, *exit),
             Event::SupervisorLost { supervisor, run } => self.supervisor_lost(*supervisor, *run),
             Event::Due { timer } => self.due(*timer),
@@ -455,6 +478,13 @@ impl Tree {
             {
                 self.regroup_due(timer.node);
             }
+            (_, Body::Child(child))
+                if child
+                    .deadline
+                    .is_some_and(|deadline| deadline.key == timer.key) =>
+            {
+                self.start_is_due(timer.node);
+            }
             // A timer of a wait that was cut short by a stop, a start or a shutdown.
             (_, Body::Supervisor(_) | Body::Child(_)) => {}
         }
@@ -494,6 +524,9 @@ impl Tree {
         let is_parked = |life: Life| is_child && life == Life::Down(Why::Stopped);
         self.parked = self.parked + usize::from(is_parked(life)) - usize::from(is_parked(before));
         self.dirty.push_back(id);
+        if let Body::Supervisor(supervisor) = &self.nodes[id.index()].body {
+            self.dirty.extend(&supervisor.followed);
+        }
     }
 
     fn fresh_run(&mut self) -> RunId {

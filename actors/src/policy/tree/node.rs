@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::policy::admission::RequestId;
-use crate::policy::event::FailedBecause;
+use crate::policy::event::{EndedBy, FailedBecause};
 use crate::policy::exit::{Exit, SuccessCodes};
 use crate::policy::intensity::{Intensity, Stamps};
-use crate::policy::order::{Need, Place, Rules};
+use crate::policy::order::{Edge, Need, Place, Rules};
 use crate::policy::restart::{AutoShutdown, Restart, Strategy};
 use crate::policy::spec::{
     ChildName, Condition, Governor, Kind, NodeId, OnLimit, Readiness, RunId, StopSpec,
@@ -32,7 +32,7 @@ pub(super) struct Node {
     /// Those to its members left out.
     pub(super) outgoing: Vec<Gate>,
     pub(super) incoming: Vec<(NodeId, Need)>,
-    /// How many gates into it are not met.
+    /// How many gates into it are not met; a plan that stops it for what it depends on is one until it is over.
     pub(super) unmet: u32,
     /// Whether the member listed before it holds it up.
     pub(super) held_up: bool,
@@ -40,6 +40,10 @@ pub(super) struct Node {
     pub(super) life: Life,
     /// The plan that stops it, or is going to.
     pub(super) plan: Option<PlanId>,
+    /// Why that plan stops it, if it is for what it depends on.
+    pub(super) yields: Option<Cause>,
+    /// None for most: a dependency that matters only at the start is no more than a gate.
+    pub(super) edges: Option<Box<Edges>>,
     pub(super) history: History,
     /// Whether it holds nobody up who is listed after it, at the last look.
     pub(super) passes: bool,
@@ -47,7 +51,7 @@ pub(super) struct Node {
     pub(super) has_passed: bool,
     /// How many runs it has had.
     pub(super) runs: u64,
-    pub(super) last_exit: Option<Exit>,
+    pub(super) last_exit: Option<(Exit, EndedBy)>,
     pub(super) pid: Option<u32>,
     pub(super) body: Body,
 }
@@ -58,6 +62,46 @@ pub(super) struct Gate {
     pub(super) to: NodeId,
     pub(super) need: Need,
     pub(super) met: bool,
+}
+
+/// The edges at a node, and what those that follow it were last told.
+#[derive(Debug, Default)]
+pub(super) struct Edges {
+    /// Those to what it depends on.
+    pub(super) follows: Vec<Edge>,
+    /// Those to what depends on it.
+    pub(super) followers: Vec<Edge>,
+    pub(super) look: Look,
+}
+
+/// A dependency as it was at the last look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Look {
+    pub(super) standing: Standing,
+    pub(super) run: Option<RunId>,
+    /// Whether it ever ran.
+    pub(super) has_run: bool,
+}
+
+/// How a dependency stands to those that follow it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It runs, or is going to by itself.
+    Up,
+    /// It runs, and is no longer ready.
+    Unready,
+    /// It is down, and nothing of ours is going to start it unasked.
+    #[default]
+    Down,
+}
+
+/// What became of a dependency; what weighs more is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// Another run of it follows the one that ended.
+    Restart,
+    /// It is down for good, or is no longer ready.
+    Loss,
 }
 
 /// What an operator wants.
@@ -121,6 +165,8 @@ pub(super) enum Phase {
     Starting,
     Running,
     Ready,
+    /// It was ready, and is no longer.
+    Unready,
     Stopping,
 }
 
@@ -135,6 +181,8 @@ pub(super) enum Origin {
     Restart,
     /// An operator's wish.
     Operator,
+    /// The return of what it depends on.
+    Return(Cause),
 }
 
 /// What the governor remembers.
@@ -160,8 +208,22 @@ pub(super) struct ChildBody {
     pub(super) success: SuccessCodes,
     pub(super) stop: StopSpec,
     pub(super) readiness: Readiness,
+    /// Of one whose readiness is reported.
+    pub(super) start_timeout: Option<Duration>,
+    /// When its run must be ready.
+    pub(super) deadline: Option<Deadline>,
+    /// Who has its run stopped as one that failed.
+    pub(super) condemned: Option<EndedBy>,
     /// Of a one-shot command.
     pub(super) request: Option<RequestId>,
+}
+
+/// The start timeout of a run. Its timer is set anew when it goes off early, so that to extend it costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    pub(super) key: u64,
+    pub(super) began: Moment,
+    pub(super) due: Moment,
 }
 
 #[derive(Debug)]
@@ -171,6 +233,8 @@ pub(super) struct SupervisorBody {
     pub(super) on_limit: OnLimit,
     pub(super) auto_shutdown: AutoShutdown,
     pub(super) members: Vec<NodeId>,
+    /// Those below it that others follow: what becomes of it decides whether they come back.
+    pub(super) followed: Vec<NodeId>,
     /// Whether its members may begin, as they were last told.
     pub(super) has_begun: bool,
     pub(super) stamps: Stamps,
@@ -203,6 +267,11 @@ impl Node {
                     success: rules.success.clone(),
                     stop: rules.stop,
                     readiness: rules.readiness,
+                    start_timeout: rules
+                        .start_timeout
+                        .filter(|_| rules.readiness == Readiness::Reported),
+                    deadline: None,
+                    condemned: None,
                     request: None,
                 };
                 (
@@ -219,6 +288,7 @@ impl Node {
                     on_limit: rules.on_limit,
                     auto_shutdown: rules.auto_shutdown,
                     members: place.members.clone(),
+                    followed: Vec::new(),
                     has_begun: false,
                     stamps: Stamps::default(),
                     unsettled: place.members.len(),
@@ -248,6 +318,8 @@ impl Node {
             wanted: Wanted::Down,
             life: Life::Down(Why::NotAsked),
             plan: None,
+            yields: None,
+            edges: None,
             history: History::default(),
             passes: false,
             has_passed: false,
@@ -275,6 +347,8 @@ impl Node {
             wanted: Wanted::Up,
             life: Life::Down(Why::NotAsked),
             plan: None,
+            yields: None,
+            edges: None,
             history: History::default(),
             passes: true,
             has_passed: true,
@@ -286,6 +360,9 @@ impl Node {
                 success: SuccessCodes::default(),
                 stop,
                 readiness: Readiness::Running,
+                start_timeout: None,
+                deadline: None,
+                condemned: None,
                 request: Some(request),
             }),
         }
@@ -302,6 +379,13 @@ impl Node {
         match &mut self.body {
             Body::Supervisor(supervisor) => Some(supervisor),
             Body::Child(_) => None,
+        }
+    }
+
+    pub(super) fn child_mut(&mut self) -> Option<&mut ChildBody> {
+        match &mut self.body {
+            Body::Child(child) => Some(child),
+            Body::Supervisor(_) => None,
         }
     }
 
@@ -326,12 +410,27 @@ impl Node {
         }
     }
 
+    /// Who wanted the end of its run, which has just come.
+    pub(super) fn ended_by(&self) -> EndedBy {
+        let condemned = match &self.body {
+            Body::Child(child) => child.condemned,
+            Body::Supervisor(_) => None,
+        };
+        match (self.plan, condemned) {
+            _ if !self.is_stopping() => EndedBy::Itself,
+            (None, Some(by)) => by,
+            // A plan that took it over makes the verdict void.
+            (Some(_), _) if self.yields.is_some() => EndedBy::Dependency,
+            (Some(_) | None, _) => EndedBy::Supervisor,
+        }
+    }
+
     /// Live, and nothing has asked it to stop.
     pub(super) fn is_up(&self) -> bool {
         matches!(
             self.life,
             Life::Live {
-                phase: Phase::Starting | Phase::Running | Phase::Ready,
+                phase: Phase::Starting | Phase::Running | Phase::Ready | Phase::Unready,
                 ..
             }
         )
@@ -362,7 +461,7 @@ impl Node {
             (Condition::Started, Body::Child(_)) => matches!(
                 self.life,
                 Life::Live {
-                    phase: Phase::Running | Phase::Ready,
+                    phase: Phase::Running | Phase::Ready | Phase::Unready,
                     ..
                 } | Life::Down(Why::Completed)
             ),

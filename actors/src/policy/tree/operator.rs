@@ -157,6 +157,7 @@ impl Tree {
         }
         live.sort_unstable();
         live.dedup();
+        self.add_followers(&nodes, &mut live);
         self.carry_out(plan, live, Then::Restart { nodes });
     }
 
@@ -173,7 +174,7 @@ impl Tree {
             Life::Down(_) | Life::Pending(_) | Life::Held | Life::Backoff { .. } => true,
         };
         if can_begin && self.node(parent).is_up() {
-            self.begin(id, Origin::Operator);
+            self.begin_again(id, Origin::Operator);
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::policy::event::{Fact, SupervisorEnd};
 use crate::policy::restart::Restart;
 use crate::policy::spec::NodeId;
-use crate::policy::tree::node::{Body, Life, Phase, Wanted, Why};
+use crate::policy::tree::node::{Body, Life, Origin, Phase, Wanted, Why};
 use crate::policy::tree::{Effect, Ending, Phase as TreePhase, Tree};
 
 /// Names a plan.
@@ -26,6 +26,9 @@ pub(super) struct Plan {
     graces: Duration,
     /// Asked and not yet gone.
     pub(super) asked: usize,
+    /// Those that it stops for what they depend on; none of them starts before it is over, since what they depend on may
+    /// be of those that it has not come to.
+    yielding: Vec<NodeId>,
     pub(super) then: Then,
 }
 
@@ -50,6 +53,8 @@ pub(super) enum Then {
     },
     /// These start again at once.
     Restart { nodes: Vec<NodeId> },
+    /// Nothing: those that it stopped wait for what they depend on.
+    Await,
     /// These supervisors are down because an operator wants it.
     Rest { supervisors: Vec<NodeId> },
     /// The tree has ended.
@@ -94,12 +99,22 @@ impl Tree {
             waves: BTreeMap::new(),
             graces: Duration::ZERO,
             asked: 0,
+            yielding: Vec::new(),
             then,
         };
         let mut robbed = Vec::new();
         for child in children {
-            let is_stopping = self.node(child).is_stopping();
-            if let Some(former) = self.node_mut(child).plan.replace(id)
+            let node = self.node_mut(child);
+            let is_stopping = node.is_stopping();
+            let former = node.plan.replace(id);
+            if former.is_some() {
+                // What the former plan stopped it for is void.
+                node.yields = None;
+            } else if node.yields.is_some() {
+                node.unmet += 1;
+                plan.yielding.push(child);
+            }
+            if let Some(former) = former
                 && is_stopping
                 && let Some(former_plan) = self.plans.get_mut(&former)
             {
@@ -148,6 +163,9 @@ impl Tree {
         }
         if let Some(plan) = self.plans.remove(&id) {
             self.go_on(id, plan.then);
+            for child in plan.yielding {
+                self.let_return(child);
+            }
         }
     }
 
@@ -177,6 +195,14 @@ impl Tree {
     }
 
     pub(super) fn ask(&mut self, plan: PlanId, child: NodeId, grace: Duration) {
+        if let Some(plan) = self.plans.get_mut(&plan) {
+            plan.asked += 1;
+        }
+        self.tell_to_stop(child, grace);
+    }
+
+    /// Asks a run to stop.
+    pub(super) fn tell_to_stop(&mut self, child: NodeId, grace: Duration) {
         let Life::Live {
             run, since, origin, ..
         } = self.node(child).life
@@ -192,9 +218,6 @@ impl Tree {
                 origin,
             },
         );
-        if let Some(plan) = self.plans.get_mut(&plan) {
-            plan.asked += 1;
-        }
         self.effects.push(Effect::Stop { child, run, grace });
         self.announce_stopping(child, grace);
     }
@@ -214,17 +237,19 @@ impl Tree {
     pub(super) fn leave_plan(&mut self, child: NodeId, plan: PlanId, was_asked: bool) {
         let why = match self.plans.get(&plan).map(|plan| &plan.then) {
             Some(Then::Regroup { .. } | Then::Restart { .. }) => None,
-            Some(Then::End { .. } | Then::Rest { .. }) => Some(Why::Grouped),
+            Some(Then::End { .. } | Then::Rest { .. } | Then::Await) => Some(Why::Grouped),
             Some(Then::Finish) | None => Some(Why::Stopped),
         };
+        let yields = self.node_mut(child).yields.take();
         let node = self.node(child);
-        let life = match (why, node.wanted, node.restart) {
-            (_, Wanted::Down, _) => Life::Down(Why::Stopped),
-            (None, Wanted::Up, Restart::Never) if !self.is_restarted_by(plan, child) => {
+        let life = match (yields, why, node.restart) {
+            _ if node.wanted == Wanted::Down => Life::Down(Why::Stopped),
+            (Some(cause), _, _) => Life::Pending(Origin::Return(cause)),
+            (None, None, Restart::Never) if !self.is_restarted_by(plan, child) => {
                 Life::Down(Why::Grouped)
             }
-            (None, Wanted::Up, Restart::Always | Restart::OnFailure | Restart::Never) => Life::Held,
-            (Some(why), Wanted::Up, _) => Life::Down(why),
+            (None, None, Restart::Always | Restart::OnFailure | Restart::Never) => Life::Held,
+            (None, Some(why), _) => Life::Down(why),
         };
         self.set_life(child, life);
         if matches!(life, Life::Down(_)) {
@@ -288,6 +313,7 @@ impl Tree {
                     }
                 }
             }
+            Then::Await => {}
             Then::Finish => self.finish(),
         }
     }
@@ -308,7 +334,11 @@ impl Tree {
         match then {
             Some(Then::End { supervisor, .. }) => *supervisor == id,
             Some(
-                Then::Regroup { .. } | Then::Restart { .. } | Then::Rest { .. } | Then::Finish,
+                Then::Regroup { .. }
+                | Then::Restart { .. }
+                | Then::Await
+                | Then::Rest { .. }
+                | Then::Finish,
             ) => false,
             None => true,
         }

@@ -120,7 +120,7 @@ impl Tree {
             Life::Backoff {
                 what: Wait::Restart | Wait::Retry,
                 ..
-            } => self.begin(id, Origin::Operator),
+            } => self.begin_again(id, Origin::Operator),
         }
     }
 
@@ -151,14 +151,18 @@ impl Tree {
         let node = self.node_mut(id);
         node.runs += 1;
         let (name, ordinal) = (node.name.clone(), node.runs);
-        match node.body {
-            Body::Child(_) => {
+        match &node.body {
+            Body::Child(child) => {
+                let start_timeout = child.start_timeout;
                 self.effects.push(Effect::Start { child: id, run });
                 self.announce(Fact::Starting {
                     child: name,
                     run,
                     ordinal,
                 });
+                if let Some(start_timeout) = start_timeout {
+                    self.limit_start(id, start_timeout);
+                }
             }
             Body::Supervisor(_) => {
                 if id != NodeId::ROOT {
@@ -210,7 +214,7 @@ impl Tree {
         }
     }
 
-    fn announce_if_blocked(&mut self, id: NodeId) {
+    pub(super) fn announce_if_blocked(&mut self, id: NodeId) {
         let blocker = self.node(id).incoming.iter().find(|(from, need)| {
             matches!(need, Need::Condition(_)) && !self.nodes[from.index()].meets(*need)
         });
@@ -259,31 +263,6 @@ impl Tree {
             },
         );
         if becomes == Phase::Ready {
-            self.announce(Fact::Ready { child, run });
-        }
-    }
-
-    pub(super) fn ready(&mut self, id: NodeId, run: RunId) {
-        if !self.is_live(id, run) {
-            return;
-        }
-        // A report that comes while it is being stopped, or twice, changes nothing.
-        if let Life::Live {
-            phase: Phase::Starting | Phase::Running,
-            origin,
-            ..
-        } = self.node(id).life
-        {
-            self.set_life(
-                id,
-                Life::Live {
-                    run,
-                    phase: Phase::Ready,
-                    since: self.now,
-                    origin,
-                },
-            );
-            let child = self.node(id).name.clone();
             self.announce(Fact::Ready { child, run });
         }
     }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::event::FailedBecause;
+use crate::policy::event::{EndedBy, FailedBecause};
 use crate::policy::exit::Exit;
 use crate::policy::order::Need;
 use crate::policy::restart::Restart;
 use crate::policy::spec::{ChildName, Condition, NodeId, RunId};
+use crate::policy::time::Moment;
 use crate::policy::tree::node::{Body, Life, Phase, Wait, Wanted, Why};
 use crate::policy::tree::{Phase as TreePhase, Tree};
 
@@ -74,12 +75,18 @@ pub struct ChildStatus {
     pub pid: Option<u32>,
     /// How many runs it has had.
     pub runs: u64,
-    /// How many of them were restarts of its own.
+    /// How many of them were restarts of its own: neither with its group, nor after what it depends on, nor by an operator.
     pub restarts: u64,
     /// How many unstable runs in a row it had.
     pub unstable: u32,
+    /// Since when its run, or it as a supervisor, is ready.
+    #[serde(default)]
+    pub ready_since: Option<Moment>,
     /// How its last run ended.
     pub last_exit: Option<Exit>,
+    /// Who wanted that.
+    #[serde(default)]
+    pub ended_by: Option<EndedBy>,
     /// When it starts again, from now; in backoff.
     pub starts_in: Option<Duration>,
     /// Why it is failed.
@@ -209,7 +216,7 @@ impl Tree {
                 ..
             } => State::Starting,
             Life::Live {
-                phase: Phase::Running,
+                phase: Phase::Running | Phase::Unready,
                 ..
             } => State::Running,
             Life::Live {
@@ -257,7 +264,20 @@ impl Tree {
             runs: node.runs,
             restarts: node.history.restarts,
             unstable: node.history.unstable,
-            last_exit: node.last_exit,
+            ready_since: match node.life {
+                Life::Live {
+                    phase: Phase::Ready,
+                    since,
+                    ..
+                } => Some(since),
+                Life::Live { .. }
+                | Life::Down(_)
+                | Life::Pending(_)
+                | Life::Held
+                | Life::Backoff { .. } => None,
+            },
+            last_exit: node.last_exit.map(|(exit, _)| exit),
+            ended_by: node.last_exit.map(|(_, by)| by),
             starts_in: match node.life {
                 Life::Backoff {
                     until,
