@@ -1,6 +1,7 @@
 //! The command line: what can be typed, one file a verb.
 
 pub mod config;
+pub mod exec;
 pub mod help;
 pub mod out;
 pub mod progress;
@@ -58,6 +59,8 @@ enum Verb {
     /// Start services, show what they do, and stop them in order on Ctrl-C
     #[command(visible_alias = "up")]
     Start(start::StartArgs),
+    /// Run one command with bounds and leave nothing of it behind
+    Exec(exec::ExecArgs),
     /// Print the effective settings
     Config(config::ConfigArgs),
     /// Print this help, that of a verb, or the exit codes
@@ -109,6 +112,9 @@ pub enum Error {
     /// The foreground supervisor did not start.
     #[error(transparent)]
     Foreground(#[from] start::ForegroundError),
+    /// A command did not run.
+    #[error(transparent)]
+    Exec(#[from] exec::ExecFailure),
 }
 
 impl Error {
@@ -121,6 +127,7 @@ impl Error {
                 exit_code::FAILED
             }
             Self::Foreground(error) => error.exit_code(),
+            Self::Exec(error) => error.exit_code(),
         }
     }
 }
@@ -184,7 +191,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
     let after_verb = match &cli.verb {
         Verb::Start(args) => args.file.file.clone(),
         Verb::Config(args) => args.file.file.clone(),
-        Verb::Help(_) | Verb::Version(_) => None,
+        Verb::Exec(_) | Verb::Help(_) | Verb::Version(_) => None,
     };
     let context = Context {
         file: after_verb.or(cli.file.file),
@@ -194,6 +201,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
     };
     match cli.verb {
         Verb::Start(args) => start::run(&args, &context),
+        Verb::Exec(args) => exec::run(&args, &context),
         Verb::Config(args) => config::run(&args, &context),
         Verb::Help(args) => help::run(&args),
         Verb::Version(args) => version::run(&args),
