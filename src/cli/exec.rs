@@ -56,8 +56,8 @@ pub struct ExecArgs {
     pub cwd: Option<PathBuf>,
 
     /// Set a variable of its environment; may be given more than once
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable())]
-    pub env: Vec<Variable>,
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<OsString>,
 
     /// Take variables from a file, before those of `-e`; may be given more than once
     #[arg(long, value_name = "FILE")]
@@ -126,33 +126,6 @@ fn size(text: &str) -> Result<u64, NotASize> {
     quantity::size(text)
 }
 
-/// A variable of the environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
-    name: OsString,
-    value: OsString,
-}
-
-/// A text that is no assignment. It is not shown, since it may be a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected `NAME=VALUE`")]
-pub struct NotAVariable;
-
-fn variable() -> impl clap::builder::TypedValueParser<Value = Variable> {
-    use clap::builder::{OsStringValueParser, TypedValueParser};
-    OsStringValueParser::new().try_map(|text| {
-        let bytes = text.as_bytes();
-        let split = bytes.iter().position(|byte| *byte == b'=').unwrap_or(0);
-        if split == 0 {
-            return Err(NotAVariable);
-        }
-        Ok(Variable {
-            name: OsStr::from_bytes(&bytes[..split]).to_owned(),
-            value: OsStr::from_bytes(&bytes[split + 1..]).to_owned(),
-        })
-    })
-}
-
 /// What to do when a command writes too much.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OnLimit {
@@ -166,6 +139,9 @@ pub enum OnLimit {
 /// Why a command was not even asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecFailure {
+    /// A variable on the command line is none. It is not shown, since it may be a secret.
+    #[error("cannot set a variable: expected `-e NAME=VALUE`")]
+    NotAVariable,
     /// A file of variables cannot be read.
     #[error("cannot read `{}`", path.display())]
     UnreadableEnvFile {
@@ -199,7 +175,7 @@ impl ExecFailure {
     /// The code that the program ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::InvalidEnvFile { .. } => exit_code::USAGE,
+            Self::NotAVariable | Self::InvalidEnvFile { .. } => exit_code::USAGE,
             Self::NotRun(error) => exit_code::of_exec_error(error),
             Self::UnreadableEnvFile { .. } | Self::Runtime(_) | Self::Setup(_) => {
                 exit_code::EXEC_FAILED
@@ -249,11 +225,19 @@ fn command(args: &ExecArgs) -> Result<CommandSpec, ExecFailure> {
     for path in &args.env_file {
         command.env.extend(variables_of(path)?);
     }
-    let given = args.env.iter().cloned();
-    command
-        .env
-        .extend(given.map(|Variable { name, value }| (name, value)));
+    for given in &args.env {
+        let variable = variable(given).ok_or(ExecFailure::NotAVariable)?;
+        command.env.push(variable);
+    }
     Ok(command)
+}
+
+fn variable(text: &OsStr) -> Option<(OsString, OsString)> {
+    let bytes = text.as_bytes();
+    let end = bytes.iter().position(|byte| *byte == b'=');
+    let end = end.filter(|end| *end > 0)?;
+    let owned = |bytes| OsStr::from_bytes(bytes).to_owned();
+    Some((owned(&bytes[..end]), owned(&bytes[end + 1..])))
 }
 
 fn variables_of(path: &PathBuf) -> Result<Vec<(OsString, OsString)>, ExecFailure> {
