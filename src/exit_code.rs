@@ -157,7 +157,42 @@ pub fn help_text() -> String {
 
 #[cfg(test)]
 mod tests {
+    use kimi_actors::policy::admission::Rejection;
+
     use super::*;
+
+    #[test]
+    fn what_cannot_start_has_the_code_of_its_reason() {
+        let refused = |errno: i32| SpawnError::System {
+            step: "make a process",
+            source: io::Error::from_raw_os_error(errno),
+        };
+        let not_found = SpawnError::NotFound {
+            program: "x".to_owned(),
+        };
+        for (error, code) in [
+            (not_found, NOT_FOUND),
+            (SpawnError::Empty, NOT_FOUND),
+            (refused(libc::ETXTBSY), NOT_EXECUTABLE),
+            (refused(libc::EAGAIN), EXEC_FAILED),
+            (refused(libc::ENOMEM), EXEC_FAILED),
+            (refused(libc::EMFILE), EXEC_FAILED),
+            (refused(libc::EPERM), EXEC_FAILED),
+            (SpawnError::TableFull { slots: 1 }, EXEC_FAILED),
+        ] {
+            let shown = error.to_string();
+            assert_eq!(
+                of_exec_error(&ExecError::NotStarted(error)),
+                code,
+                "{shown}"
+            );
+        }
+        assert_eq!(
+            of_exec_error(&ExecError::Rejected(Rejection::QueueFull)),
+            TRY_LATER
+        );
+        assert_eq!(of_exec_error(&ExecError::TimedOut), TIMED_OUT);
+    }
 
     #[test]
     fn every_constant_is_in_the_help() {

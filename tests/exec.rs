@@ -388,7 +388,7 @@ fn a_signal_ends_the_command_and_all_that_it_started() {
 
 #[test]
 fn a_second_signal_forces() {
-    let deaf = "trap '' TERM; echo $$ >out/pid; while :; do sleep 1; done";
+    let deaf = "trap 'echo >out/asked' TERM; echo $$ >out/pid; while :; do sleep 1; done";
     let running = Running::start(&[
         "--set",
         "children.grace=1h",
@@ -399,6 +399,7 @@ fn a_second_signal_forces() {
     ]);
     let pid: u32 = running.note("pid").trim().parse().unwrap();
     running.send(Signal::TERM);
+    running.note("asked");
     // One that comes sooner is taken for the same.
     passes(Duration::from_millis(400));
     running.send(Signal::TERM);

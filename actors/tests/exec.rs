@@ -547,8 +547,9 @@ async fn one_that_runs_or_is_read_can_be_cancelled() {
     });
     draining.cancel();
     let outcome = draining.ended().await.unwrap();
-    // It had ended by itself before.
-    assert_eq!((outcome.how, outcome.exit), (How::Exited, Exit::Code(5)));
+    // It had ended by itself before, whether or not that had been noticed.
+    assert_eq!(outcome.exit, Exit::Code(5));
+    assert!(matches!(outcome.how, How::Exited | How::Cancelled));
     handle.shutdown().await;
 }
 
