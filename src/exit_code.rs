@@ -1,10 +1,13 @@
 //! The exit codes of the program, each with what it says.
 
 use std::fmt::Write as _;
+use std::io;
 
-use kimi_actors::ShutdownReport;
+use kimi_actors::os::SpawnError;
 use kimi_actors::policy::event::ShutdownReason;
+use kimi_actors::policy::exit::{Exit, StartFailure};
 use kimi_actors::policy::signal::Signal;
+use kimi_actors::{ExecError, ExecOutcome, ShutdownReport};
 
 /// Done; in the foreground, everything ended well or `down` was asked.
 pub const DONE: u8 = 0;
@@ -42,6 +45,8 @@ pub const INTERRUPTED: u8 = 130;
 pub const QUIT: u8 = 131;
 /// The foreground was forced: the deadline passed, or a second signal came.
 pub const KILLED: u8 = 137;
+/// `exec`: nobody reads what the command writes any more, as if it had died of SIGPIPE.
+pub const NO_READER: u8 = 141;
 /// The foreground ended after SIGTERM.
 pub const TERMINATED: u8 = 143;
 
@@ -91,12 +96,48 @@ pub fn of_report(report: &ShutdownReport) -> u8 {
     match report.reason {
         ShutdownReason::Signal(Signal::QUIT) => QUIT,
         ShutdownReason::Signal(_) if report.forced => KILLED,
-        ShutdownReason::Signal(signal) => {
-            u8::try_from(signal.number()).map_or(FAILED, |number| SIGNAL_BASE + number)
-        }
+        ShutdownReason::Signal(signal) => of_signal(signal),
         ShutdownReason::Asked | ShutdownReason::AllEnded if is_unclean => FAILED,
         ShutdownReason::Asked | ShutdownReason::AllEnded => DONE,
         ShutdownReason::Limit | ShutdownReason::Internal => FAILED,
+    }
+}
+
+/// What a one-shot command that died of this signal ends with.
+pub fn of_signal(signal: Signal) -> u8 {
+    u8::try_from(signal.number()).map_or(FAILED, |number| SIGNAL_BASE + number)
+}
+
+/// What `exec` ends with.
+pub fn of_exec(result: &Result<ExecOutcome, ExecError>) -> u8 {
+    match result {
+        Ok(outcome) if outcome.timed_out() => TIMED_OUT,
+        Ok(outcome) => match outcome.exit {
+            Exit::Code(0) if !outcome.survivors.is_empty() => FAILED,
+            Exit::Code(code) => u8::try_from(code).unwrap_or(FAILED),
+            Exit::Signal { signal, core: _ } => of_signal(signal),
+            Exit::Lost | Exit::NotStarted(_) => EXEC_FAILED,
+        },
+        Err(error) => of_exec_error(error),
+    }
+}
+
+/// What `exec` ends with when the command did not run.
+pub fn of_exec_error(error: &ExecError) -> u8 {
+    match error {
+        ExecError::Rejected(_) => TRY_LATER,
+        ExecError::TimedOut => TIMED_OUT,
+        ExecError::NotStarted(SpawnError::System { source, .. })
+            if source.kind() == io::ErrorKind::ExecutableFileBusy =>
+        {
+            NOT_EXECUTABLE
+        }
+        ExecError::NotStarted(error) => match error.kind() {
+            StartFailure::NotFound => NOT_FOUND,
+            StartFailure::NotExecutable | StartFailure::BadFormat => NOT_EXECUTABLE,
+            StartFailure::Exhausted | StartFailure::NotReady | StartFailure::Other => EXEC_FAILED,
+        },
+        ExecError::Cancelled | ExecError::Lost | ExecError::Ended => EXEC_FAILED,
     }
 }
 
@@ -116,7 +157,42 @@ pub fn help_text() -> String {
 
 #[cfg(test)]
 mod tests {
+    use kimi_actors::policy::admission::Rejection;
+
     use super::*;
+
+    #[test]
+    fn what_cannot_start_has_the_code_of_its_reason() {
+        let refused = |errno: i32| SpawnError::System {
+            step: "make a process",
+            source: io::Error::from_raw_os_error(errno),
+        };
+        let not_found = SpawnError::NotFound {
+            program: "x".to_owned(),
+        };
+        for (error, code) in [
+            (not_found, NOT_FOUND),
+            (SpawnError::Empty, NOT_FOUND),
+            (refused(libc::ETXTBSY), NOT_EXECUTABLE),
+            (refused(libc::EAGAIN), EXEC_FAILED),
+            (refused(libc::ENOMEM), EXEC_FAILED),
+            (refused(libc::EMFILE), EXEC_FAILED),
+            (refused(libc::EPERM), EXEC_FAILED),
+            (SpawnError::TableFull { slots: 1 }, EXEC_FAILED),
+        ] {
+            let shown = error.to_string();
+            assert_eq!(
+                of_exec_error(&ExecError::NotStarted(error)),
+                code,
+                "{shown}"
+            );
+        }
+        assert_eq!(
+            of_exec_error(&ExecError::Rejected(Rejection::QueueFull)),
+            TRY_LATER
+        );
+        assert_eq!(of_exec_error(&ExecError::TimedOut), TIMED_OUT);
+    }
 
     #[test]
     fn every_constant_is_in_the_help() {

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod document;
+pub mod env_file;
 pub mod exec_result;
 pub mod exit_code;
 pub mod grammar;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod config;
+pub mod exec;
 pub mod help;
 pub mod out;
 pub mod progress;
@@ -66,6 +67,8 @@ enum Verb {
     /// Start services, show what they do, and stop them in order on Ctrl-C
     #[command(visible_alias = "up")]
     Start(start::StartArgs),
+    /// Run one command with bounds and leave nothing of it behind
+    Exec(exec::ExecArgs),
     /// Print the effective settings
     Config(config::ConfigArgs),
     /// Run commands from standard input in one shell that stays
@@ -127,6 +130,9 @@ pub enum Error {
     /// The foreground supervisor did not start.
     #[error(transparent)]
     Foreground(#[from] start::ForegroundError),
+    /// A command did not run.
+    #[error(transparent)]
+    Exec(#[from] exec::ExecFailure),
 }
 
 impl Error {
@@ -142,6 +148,7 @@ impl Error {
             | Self::Json(_)
             | Self::Measure(_) => exit_code::FAILED,
             Self::Foreground(error) => error.exit_code(),
+            Self::Exec(error) => error.exit_code(),
         }
     }
 }
@@ -218,7 +225,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
         Verb::Start(args) => args.file.file.clone(),
         Verb::Config(args) => args.file.file.clone(),
         Verb::Bench(args) => args.file.file.clone(),
-        Verb::Session(_) | Verb::Help(_) | Verb::Version(_) => None,
+        Verb::Exec(_) | Verb::Session(_) | Verb::Help(_) | Verb::Version(_) => None,
     };
     let mut inputs = Inputs::of_process(cli.set);
     if !cli.profile.is_empty() {
@@ -232,6 +239,7 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
     };
     match cli.verb {
         Verb::Start(args) => start::run(&args, &context),
+        Verb::Exec(args) => exec::run(&args, &context),
         Verb::Config(args) => config::run(&args, &context),
         Verb::Session(args) => session::run(&args),
         Verb::Bench(args) => bench::run(&args, &context),
