@@ -32,10 +32,12 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
 ];
 
 /// Each actor's file, and the siblings that it may name; the root may name all.
-const SIBLINGS: [(&str, &[&str]); 8] = [
+const SIBLINGS: [(&str, &[&str]); 10] = [
     ("supervisor", &["child", "children"]),
     ("children", &["child"]),
-    ("child", &["task"]),
+    ("child", &["task", "probe", "probes"]),
+    ("probes", &["probe"]),
+    ("probe", &["log"]),
     ("task", &[]),
     ("signals", &[]),
     ("timer", &[]),
@@ -46,6 +48,8 @@ const SIBLINGS: [(&str, &[&str]); 8] = [
             "child",
             "children",
             "log",
+            "probe",
+            "probes",
             "root",
             "signals",
             "supervisor",

@@ -101,6 +101,7 @@ fn with_real_os(os: &RealOs, command: &Arc<CommandSpec>, output: &Output, at_onc
             command: Arc::clone(command),
             output: output.clone(),
             observer: Arc::clone(&observer),
+            listen: None,
         }));
     }
     for process in processes {

@@ -50,8 +50,8 @@ mod work;
 pub use child::{Child, Supervisor};
 pub use exec::{Exec, ExecError, ExecOutcome};
 pub use runtime::{
-    ForceExitPolicy, OperationError, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownReport,
-    ShutdownTimeout, SignalOptions, StartError,
+    ForceExitPolicy, OperationError, ProbeError, Runtime, RuntimeBuilder, RuntimeHandle,
+    ShutdownReport, ShutdownTimeout, SignalOptions, StartError,
 };
 pub use tree::root::STATUS_TARGET;
 pub use tree::signals::Receipt;

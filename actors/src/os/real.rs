@@ -5,8 +5,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::os::check::{self, CheckOrder, Net, Question, Tell};
 use crate::os::clock::Clock;
 use crate::os::reap::Sweeper;
+use crate::os::sign::Directory;
 use crate::os::spawn::Pool;
 use crate::os::table::{Gone, Handle, Phase, Table};
 use crate::os::watch::{Watch, Watcher};
@@ -55,6 +57,8 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) watch: Watch,
     pub(super) sweeper: Sweeper,
+    pub(super) sockets: Directory,
+    net: Arc<Net>,
     closing: AtomicBool,
 }
 
@@ -68,6 +72,8 @@ impl RealOs {
             pool: Pool::new(options.child_nofile).map_err(failed("prepare to start processes"))?,
             watch: Watch::new().map_err(failed("prepare to watch processes"))?,
             sweeper: Sweeper::new(),
+            sockets: Directory::default(),
+            net: Arc::new(Net::default()),
             closing: AtomicBool::new(false),
         });
         // From here on dropping it ends what was started.
@@ -86,6 +92,7 @@ impl Drop for RealOs {
         self.shared.table.kill_all();
         self.shared.close_if_over();
         self.shared.pool.close();
+        self.shared.net.close();
     }
 }
 
@@ -123,6 +130,15 @@ impl Os for RealOs {
 
     fn live(&self) -> usize {
         self.shared.table.live()
+    }
+
+    fn check(&self, order: CheckOrder, tell: Tell) -> Box<dyn Send> {
+        match order.question.clone() {
+            Question::Exec(command) => Box::new(check::begin(self, order, command, tell)),
+            question @ (Question::Tcp(_) | Question::Http { .. }) => {
+                self.shared.net.ask(question, tell)
+            }
+        }
     }
 }
 

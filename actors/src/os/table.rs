@@ -400,6 +400,7 @@ mod tests {
             command: Arc::new(CommandSpec::new("true", [""; 0])),
             output: Output::Discard,
             observer: Arc::new(Deaf),
+            listen: None,
         };
         table.take(Box::new(job)).ok()
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::spec::{
-    ChildName, ChildRules, CommandSpec, NodeRules, OnLost, SupervisorRules, TreeRules,
+    ChildName, ChildRules, CommandSpec, NodeRules, OnLost, RunId, SupervisorRules, TreeRules,
 };
 
 /// The probes of a child.
@@ -45,12 +45,20 @@ pub struct ProbeRules {
     pub interval: Duration,
     /// How long one check may take; one that takes longer has failed.
     pub timeout: Duration,
-    /// How long after the start of the run the first check is made.
+    /// How long after the start of the run the first check is made; for liveness, how long after it became ready.
     pub initial_delay: Duration,
     /// How many failures in a row make it fail; at least 1.
     pub failure_threshold: u32,
     /// How many successes in a row make it succeed; at least 1.
     pub success_threshold: u32,
+}
+
+impl Probe {
+    /// The question with the standard rules.
+    pub fn new(check: Check) -> Self {
+        let rules = ProbeRules::default();
+        Self { check, rules }
+    }
 }
 
 impl Default for ProbeRules {
@@ -99,6 +107,24 @@ pub enum Check {
     },
     /// The run sends `READY=1` to the socket that `NOTIFY_SOCKET` names (`sd_notify(3)`).
     SdNotify,
+}
+
+/// What probes have found of a child, and what it says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ProbeStatus {
+    /// The run that the latest was heard of.
+    pub run: Option<RunId>,
+    /// Why the last check of its readiness failed; none if it did not, or there was none.
+    pub readiness_failure: Option<String>,
+    /// Why the last check of its life failed; none if it did not, or there was none.
+    pub liveness_failure: Option<String>,
+    /// What the run says of its state (`STATUS=` of `sd_notify(3)`).
+    pub text: Option<String>,
+    /// How much more time the run has asked for last (`EXTEND_TIMEOUT_USEC=`).
+    pub extended_by: Option<Duration>,
+    /// Whether the run has said that it is about to end (`STOPPING=1`).
+    pub is_stopping: bool,
 }
 
 /// What the verdicts of a probe are about.
@@ -424,7 +450,8 @@ mod tests {
     #[test]
     fn answers_in_a_row_make_a_verdict() {
         use Verdict::{Ready, Unhealthy, Unready};
-        let table: [(Purpose, u32, u32, &str, &[(usize, Verdict)]); 10] = [
+        type Row<'a> = (Purpose, u32, u32, &'a str, &'a [(usize, Verdict)]);
+        let table: [Row<'_>; 10] = [
             (KEEP, 3, 1, "+", &[(0, Ready)]),
             (KEEP, 3, 1, "-----+", &[(5, Ready)]),
             (KEEP, 3, 2, "+-+-++", &[(5, Ready)]),

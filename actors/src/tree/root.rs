@@ -20,14 +20,18 @@ use crate::os::{End, Os, Output, SpawnError};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
+use crate::policy::probe::ProbeStatus;
 use crate::policy::run::RunRules;
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, NodeId, RunId, StopSpec};
 use crate::policy::time::Moment;
 use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMode, Timer, Tree};
+#[cfg(feature = "testing")]
+use crate::tree::child::ChildMsg;
 use crate::tree::child::{ChildReport, Reported, RunOrder};
 use crate::tree::children::Children;
-use crate::tree::log;
+use crate::tree::log::{self, Chain};
+use crate::tree::probes::{Diagnoses, ProbePlan};
 use crate::tree::signals::SignalOrder;
 use crate::tree::supervisor::{RunLost, Supervisor, SupervisorMsg};
 use crate::tree::timer::TimerMsg;
@@ -78,6 +82,7 @@ pub(crate) enum RootMsg {
     /// The signal actor, whose loss ends the tree.
     SignalsAre(ActorId),
     Status(RpcReplyPort<Vec<ChildStatus>>),
+    ProbeStatus(NodeId, RpcReplyPort<ProbeStatus>),
     #[cfg(feature = "testing")]
     Inject(crate::testing::Fault),
 }
@@ -123,6 +128,7 @@ pub(crate) struct Job {
     pub(crate) work: Work,
     pub(crate) output: Output,
     pub(crate) stop: StopSpec,
+    pub(crate) probes: Option<Arc<ProbePlan>>,
 }
 
 pub(crate) struct RootArguments {
@@ -163,6 +169,7 @@ pub(crate) struct RootState {
     lost_reports: DerivedActorRef<RunLost>,
     execs: Execs,
     until_down: Vec<UntilDown>,
+    diagnoses: Diagnoses,
     survivors: Vec<(ChildName, u32)>,
     finish: Option<Finish>,
 }
@@ -200,6 +207,7 @@ impl Actor for Root {
             lost_reports: myself.get_derived(),
             execs: Execs::default(),
             until_down: Vec::new(),
+            diagnoses: Diagnoses::default(),
             survivors: Vec::new(),
             finish: None,
         })
@@ -269,6 +277,9 @@ impl Actor for Root {
             RootMsg::Status(reply) => {
                 // Who asked may be gone.
                 drop(reply.send(state.status()));
+            }
+            RootMsg::ProbeStatus(child, reply) => {
+                drop(reply.send(state.diagnoses.of(child)));
             }
             #[cfg(feature = "testing")]
             RootMsg::Inject(fault) => state.inject(fault),
@@ -399,13 +410,14 @@ impl RootState {
 
     fn run_order(&self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
-        let (work, output, stop, timeout) =
+        let (work, output, stop, timeout, probes) =
             if let Some((request, ..)) = self.execs.admitted.get(&child) {
                 let (exec, ..) = self.execs.pending.get(request)?;
-                (exec.work(), exec.output(), exec.stop, exec.timeout)
+                (exec.work(), exec.output(), exec.stop, exec.timeout, None)
             } else {
                 let job = self.arguments.jobs.get(&child)?;
-                (job.work.clone(), job.output.clone(), job.stop, None)
+                let probes = job.probes.clone();
+                (job.work.clone(), job.output.clone(), job.stop, None, probes)
             };
         Some(RunOrder {
             child,
@@ -413,6 +425,7 @@ impl RootState {
             name,
             work,
             output,
+            probes,
             rules: RunRules {
                 signal: stop.signal,
                 grace: stop.grace(),
@@ -561,6 +574,10 @@ impl RootState {
                 self.ended(child, run, *end, timed_out);
                 Event::Exited { child, run, exit }
             }
+            Reported::Found(finding) => match self.diagnoses.note(child, run, finding) {
+                Some(event) => event,
+                None => return,
+            },
         };
         self.feed(myself, event).await;
     }
@@ -693,39 +710,25 @@ impl RootState {
                     self.order_supervisor(node, SupervisorMsg::Panic);
                 }
             }
-            Fault::PanicChild(name) => {
-                let tree = &self.arguments.tree;
-                let Some(child) = tree.find(name.as_str()) else {
-                    return;
-                };
-                let Some(run) = tree.live_run(child) else {
-                    return;
-                };
-                match tree.parent(child) {
-                    NodeId::ROOT => {
-                        self.children
-                            .tell(child, run, crate::tree::child::ChildMsg::Panic);
-                    }
-                    parent => {
-                        self.order_supervisor(parent, SupervisorMsg::PanicChild { child, run });
-                    }
-                }
-            }
+            Fault::PanicChild(name) => self.inject_into_run(&name, ChildMsg::Panic),
+            Fault::PanicProbe(name) => self.inject_into_run(&name, ChildMsg::PanicProbes),
         }
     }
-}
 
-/// An error with its causes, on one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+    #[cfg(feature = "testing")]
+    fn inject_into_run(&self, child: &ChildName, fault: ChildMsg) {
+        let tree = &self.arguments.tree;
+        let Some(child) = tree.find(child.as_str()) else {
+            return;
+        };
+        let Some(run) = tree.live_run(child) else {
+            return;
+        };
+        match tree.parent(child) {
+            NodeId::ROOT => self.children.tell(child, run, fault),
+            parent => {
+                self.order_supervisor(parent, SupervisorMsg::Inject { child, run, fault });
+            }
         }
-        Ok(())
     }
 }

@@ -168,6 +168,7 @@ pub fn begin(os: &dyn Os, command: CommandSpec, output: Output) -> Begun {
         command: Arc::new(command),
         output,
         observer: Arc::clone(&told) as Arc<dyn Observer>,
+        listen: None,
     });
     Begun { run, process, told }
 }
