@@ -134,3 +134,42 @@ fn write_all(target: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::sync::Arc;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::os::sign::{Listener, Notice, Pattern};
+
+    struct Tell(Sender<Notice>);
+
+    impl Listener for Tell {
+        fn hear(&self, notice: Notice) {
+            self.0.send(notice).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_listened_to_is_passed_on_as_it_is() {
+        let (stdout, writes) = rustix::pipe::pipe().unwrap();
+        let (passed_on, target) = rustix::pipe::pipe().unwrap();
+        // Ours are there for as long as the process; so is this one.
+        let target: &'static OwnedFd = Box::leak(Box::new(target));
+        let (told, hears) = channel();
+        let ear = Ear::new(Pattern::new("^up$").unwrap(), Arc::new(Tell(told)));
+        start([Some(stdout), None], [Some(target.as_fd()), None], ear).unwrap();
+        let text = b"starting\nup\nand more";
+        rustix::io::write(&writes, text).unwrap();
+        assert_eq!(hears.recv().unwrap(), Notice::Ready);
+        drop(writes);
+        let mut found = [0; 20];
+        File::from(passed_on).read_exact(&mut found).unwrap();
+        assert_eq!(found, *text);
+        // The thread is through, and has let go of the listener.
+        assert!(hears.recv().is_err());
+    }
+}
