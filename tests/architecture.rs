@@ -33,10 +33,12 @@ const MAY_NAME: [(&str, &[&str]); 11] = [
 ];
 
 /// Each actor's file, and the siblings that it may name; the root may name all.
-const SIBLINGS: [(&str, &[&str]); 9] = [
+const SIBLINGS: [(&str, &[&str]); 11] = [
     ("supervisor", &["child", "children"]),
     ("children", &["child"]),
-    ("child", &["task"]),
+    ("child", &["task", "probe", "probes"]),
+    ("probes", &["probe"]),
+    ("probe", &["log"]),
     ("task", &[]),
     ("signals", &[]),
     ("timer", &[]),
@@ -49,6 +51,8 @@ const SIBLINGS: [(&str, &[&str]); 9] = [
             "children",
             "log",
             "oneshot",
+            "probe",
+            "probes",
             "root",
             "signals",
             "supervisor",

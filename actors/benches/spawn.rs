@@ -103,6 +103,7 @@ fn with_real_os(os: &RealOs, command: &Arc<CommandSpec>, output: &Output, at_onc
             stdin: Stdin::default(),
             output: output.clone(),
             observer: Arc::clone(&observer),
+            listen: None,
         }));
     }
     for process in processes {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use crate::os::Output;
 use crate::policy::exit::SuccessCodes;
 use crate::policy::intensity::Intensity;
+use crate::policy::probe::{Probe, Probes};
 use crate::policy::restart::{Restart, Strategy};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{
     ChildName, ChildRules, CommandSpec, Condition, Dependency, Governor, InvalidName, Kind,
-    NodeRules, OnLimit, SupervisorRules,
+    NodeRules, OnLimit, Readiness, SupervisorRules,
 };
 use crate::tree::task::{TaskBody, TaskContext, TaskError};
 use crate::work::Work;
@@ -23,7 +24,38 @@ pub struct Child {
     pub(crate) rules: ChildRules,
     pub(crate) work: Work,
     pub(crate) output: Option<Output>,
+    /// Few have any.
+    pub(crate) probes: Option<Box<Probes>>,
 }
+
+/// What is executed, apart from what decisions need.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) name: ChildName,
+    pub(crate) work: Work,
+    pub(crate) output: Option<Output>,
+    probes: Option<Box<Probes>>,
+}
+
+impl Job {
+    pub(crate) fn new(name: ChildName, work: Work) -> Self {
+        Self {
+            name,
+            work,
+            output: None,
+            probes: None,
+        }
+    }
+
+    /// Its probes, if it has any.
+    pub(crate) fn take_probes(&mut self) -> Option<(ChildName, Probes)> {
+        let probes = self.probes.take()?;
+        Some((self.name.clone(), *probes))
+    }
+}
+
+/// How long a run whose readiness is probed may take to become ready, unless it is said otherwise.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Child {
     /// A service that executes a program: always restarted, by the standard governor.
@@ -35,6 +67,7 @@ impl Child {
             rules,
             work: Work::Command(Arc::new(command)),
             output: None,
+            probes: None,
         })
     }
 
@@ -52,6 +85,7 @@ impl Child {
             rules,
             work: Work::Task(TaskBody::new(body)),
             output: None,
+            probes: None,
         })
     }
 
@@ -100,6 +134,28 @@ impl Child {
             ..Dependency::on(ChildName::new(on)?)
         });
         Ok(self)
+    }
+
+    /// It is ready when this probe says so, and not by running. It has 60 s for that, unless [`Child::start_timeout`] says
+    /// otherwise. It is probed on only where a dependent stops when its readiness is lost.
+    pub fn readiness(mut self, probe: Probe) -> Self {
+        self.probes.get_or_insert_default().readiness = Some(probe);
+        self.rules.readiness = Readiness::Reported;
+        self.rules.start_timeout.get_or_insert(START_TIMEOUT);
+        self
+    }
+
+    /// Once it is ready, this probe says whether it lives; when it does not, it is restarted. The probe succeeds again with
+    /// the first success.
+    pub fn liveness(mut self, probe: Probe) -> Self {
+        self.probes.get_or_insert_default().liveness = Some(probe);
+        self
+    }
+
+    /// How long it may take to become ready, if that is probed.
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.rules.start_timeout = Some(timeout);
+        self
     }
 
     /// Where its output goes; by default where the builder says.
@@ -161,10 +217,15 @@ impl Supervisor {
 
 impl Member {
     /// Splits what decisions need from what is executed.
-    pub(crate) fn split(self, jobs: &mut Vec<(ChildName, Work, Option<Output>)>) -> NodeRules {
+    pub(crate) fn split(self, jobs: &mut Vec<Job>) -> NodeRules {
         match self {
             Self::Child(child) => {
-                jobs.push((child.rules.name.clone(), child.work, child.output));
+                jobs.push(Job {
+                    name: child.rules.name.clone(),
+                    work: child.work,
+                    output: child.output,
+                    probes: child.probes,
+                });
                 NodeRules::Child(child.rules)
             }
             Self::Supervisor(supervisor) => {

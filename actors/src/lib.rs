@@ -51,8 +51,8 @@ mod work;
 pub use child::{Child, Supervisor};
 pub use exec::{Exec, ExecError, ExecOutcome, ExecOutput, How, TimedOut};
 pub use runtime::{
-    ExecTicket, ForceExitPolicy, OperationError, Runtime, RuntimeBuilder, RuntimeHandle,
-    ShutdownReport, ShutdownTimeout, SignalOptions, StartError,
+    ExecTicket, ForceExitPolicy, OperationError, ProbeError, Runtime, RuntimeBuilder,
+    RuntimeHandle, ShutdownReport, ShutdownTimeout, SignalOptions, StartError,
 };
 pub use tree::root::STATUS_TARGET;
 pub use tree::signals::Receipt;

@@ -1,9 +1,14 @@
 //! A scripted operating system and fault injection, for this crate's tests and for those of embedders.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::os::check::{CheckFailure, CheckOrder, Errand, Tell};
+use crate::os::sign::{Listener, Notice};
 use crate::os::{End, Job, News, Observer, Os, Process, SignalError, SpawnError};
 use crate::policy::exit::Exit;
 use crate::policy::signal::Signal;
@@ -14,6 +19,8 @@ use crate::policy::spec::{ChildName, RunId};
 pub enum Fault {
     /// The actor of this child's run panics.
     PanicChild(ChildName),
+    /// The actors of the probes of this child's run panic.
+    PanicProbe(ChildName),
     /// The actor of this nested supervisor panics.
     PanicSupervisor(ChildName),
     /// The root panics.
@@ -57,6 +64,31 @@ pub enum Script {
     HangsInStart,
 }
 
+/// How a check is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reply {
+    /// It passes at once.
+    #[default]
+    Passes,
+    /// It fails at once.
+    Fails,
+    /// It passes after this long.
+    PassesAfter(Duration),
+    /// It passes at once if the run began at least this long ago, and fails otherwise.
+    PassesFrom(Duration),
+    /// It is never answered.
+    Hangs,
+}
+
+/// A check that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// When it began.
+    pub begun: Instant,
+    /// When it was answered or given up; none: it is under way.
+    pub over: Option<Instant>,
+}
+
 /// An operating system without processes. Runs behave as scripted; time is tokio's, so it may be paused.
 #[derive(Clone, Default)]
 pub struct FakeOs(Arc<Mutex<Fake>>);
@@ -67,6 +99,9 @@ struct Fake {
     asked: Vec<Asked>,
     runs: HashMap<RunId, Run>,
     next_pid: u32,
+    /// The last one holds for every check that follows.
+    replies: HashMap<(ChildName, Errand), VecDeque<Reply>>,
+    checks: HashMap<(ChildName, Errand), Vec<Checked>>,
 }
 
 struct Run {
@@ -74,14 +109,57 @@ struct Run {
     script: Script,
     observer: Arc<dyn Observer>,
     asked: bool,
+    begun: Instant,
+    listener: Option<Arc<dyn Listener>>,
     gone: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl FakeOs {
     /// Decides how the next runs of a child behave.
     pub fn script(&self, child: &str, script: Script) {
-        let child = ChildName::new(child).expect("a test names its children well");
-        self.lock().scripts.insert(child, script);
+        self.lock().scripts.insert(named(child), script);
+    }
+
+    /// Decides how checks of a child are answered, one after another; the last reply holds for all that follow.
+    pub fn answer(&self, child: &str, errand: Errand, replies: impl IntoIterator<Item = Reply>) {
+        let replies = replies.into_iter().collect();
+        self.lock().replies.insert((named(child), errand), replies);
+    }
+
+    /// The checks that were made of a child.
+    pub fn checks(&self, child: &str, errand: Errand) -> Vec<Checked> {
+        let checks = &self.lock().checks;
+        checks
+            .get(&(named(child), errand))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Lets the live run of a child say something of itself.
+    pub fn notify(&self, child: &str, notice: Notice) {
+        let listener = self
+            .lock()
+            .runs
+            .values()
+            .find(|run| run.child.as_str() == child)
+            .and_then(|run| run.listener.clone());
+        let listener = listener.expect("a test lets only those speak who are listened to");
+        listener.hear(notice);
+    }
+
+    fn reply(&self, of: &(ChildName, Errand), run: RunId) -> Reply {
+        let mut fake = self.lock();
+        let since = fake.runs.get(&run).map(|run| run.begun.elapsed());
+        let replies = fake.replies.entry(of.clone()).or_default();
+        let first = replies.front().copied().unwrap_or_default();
+        if replies.len() > 1 {
+            replies.pop_front();
+        }
+        match first {
+            Reply::PassesFrom(from) if since.is_some_and(|since| since >= from) => Reply::Passes,
+            Reply::PassesFrom(_) => Reply::Fails,
+            Reply::Passes | Reply::Fails | Reply::PassesAfter(_) | Reply::Hangs => first,
+        }
     }
 
     /// What was asked so far.
@@ -106,6 +184,17 @@ impl FakeOs {
         self.0
             .lock()
             .expect("no test panics while it holds the fake")
+    }
+
+    fn over(&self, of: &(ChildName, Errand), at: usize) {
+        let mut fake = self.lock();
+        if let Some(check) = fake
+            .checks
+            .get_mut(of)
+            .and_then(|checks| checks.get_mut(at))
+        {
+            check.over.get_or_insert_with(Instant::now);
+        }
     }
 
     fn finish(&self, run: RunId, exit: Exit) {
@@ -161,6 +250,8 @@ impl Os for FakeOs {
                 script,
                 observer: Arc::clone(&observer),
                 asked: false,
+                begun: Instant::now(),
+                listener: job.listen.map(|listen| listen.listener),
                 gone: Vec::new(),
             };
             fake.runs.insert(job.run, run);
@@ -210,6 +301,69 @@ impl Os for FakeOs {
     fn live(&self) -> usize {
         self.lock().runs.len()
     }
+
+    fn check(&self, order: CheckOrder, tell: Tell) -> Box<dyn Send> {
+        let of = (order.child, order.errand);
+        let reply = self.reply(&of, order.run);
+        let mut fake = self.lock();
+        let checks = fake.checks.entry(of.clone()).or_default();
+        let at = checks.len();
+        checks.push(Checked {
+            begun: Instant::now(),
+            over: None,
+        });
+        drop(fake);
+        let os = self.clone();
+        let mut check = FakeCheck {
+            os: self.clone(),
+            of: of.clone(),
+            at,
+            answer: None,
+        };
+        match reply {
+            Reply::Passes | Reply::Fails | Reply::PassesFrom(_) => {
+                os.over(&of, at);
+                let status = 503;
+                let failed = reply == Reply::Fails;
+                tell(if failed {
+                    Err(CheckFailure::Status { status })
+                } else {
+                    Ok(())
+                });
+            }
+            Reply::PassesAfter(after) => {
+                let answer = tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    os.over(&of, at);
+                    tell(Ok(()));
+                });
+                check.answer = Some(answer.abort_handle());
+            }
+            Reply::Hangs => {}
+        }
+        Box::new(check)
+    }
+}
+
+/// A check under way. Dropped, it is given up.
+struct FakeCheck {
+    os: FakeOs,
+    of: (ChildName, Errand),
+    at: usize,
+    answer: Option<AbortHandle>,
+}
+
+impl Drop for FakeCheck {
+    fn drop(&mut self) {
+        if let Some(answer) = &self.answer {
+            answer.abort();
+        }
+        self.os.over(&self.of, self.at);
+    }
+}
+
+fn named(child: &str) -> ChildName {
+    ChildName::new(child).expect("a test names its children well")
 }
 
 struct FakeProcess {

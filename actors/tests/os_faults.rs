@@ -522,6 +522,7 @@ fn begin_in_order(os: &dyn Os, run: u64, line: &str) -> (Box<dyn Process>, Arc<O
         command: Arc::new(CommandSpec::shell(line)),
         output: Output::Lines(lines),
         observer: Arc::clone(&order) as Arc<dyn Observer>,
+        listen: None,
     });
     (process, order)
 }
@@ -768,6 +769,7 @@ fn all_are_killed_although_the_thread_that_watches_hangs() {
         command: Arc::new(CommandSpec::new("true", [""; 0])),
         output: Output::Discard,
         observer,
+        listen: None,
     });
     wedged.recv().unwrap();
     os.kill_all();
@@ -878,6 +880,7 @@ fn a_panic_of_an_observer_a_sink_or_a_waiter_stops_nobody_else() {
             command: Arc::new(CommandSpec::new(program, ["hi"])),
             output: Output::Lines(Arc::new(Panics)),
             observer: Arc::new(Panics),
+            listen: None,
         });
         os.when_gone(run, Box::new(|| panic!("a waiter panics")));
         wait_until_gone(&*os, run);

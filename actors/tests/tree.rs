@@ -10,14 +10,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kimi_actors::os::check::Errand;
+use kimi_actors::os::sign::Notice;
 use kimi_actors::policy::admission::{Limits, Rejection};
 use kimi_actors::policy::event::{Fact, FailedBecause, ShutdownReason};
 use kimi_actors::policy::exit::Exit;
+use kimi_actors::policy::probe::{Check, Probe, ProbeRules, Probes};
 use kimi_actors::policy::restart::{Restart, Strategy};
 use kimi_actors::policy::signal::Signal;
-use kimi_actors::policy::spec::{CommandSpec, Condition, Lifetime};
-use kimi_actors::policy::tree::{ShutdownMode, State};
-use kimi_actors::testing::{Asked, FakeOs, Fault, Script};
+use kimi_actors::policy::spec::{
+    ChildRules, CommandSpec, Condition, Dependency, Lifetime, NodeRules, OnLost, Readiness,
+    TreeRules,
+};
+use kimi_actors::policy::tree::{Event as TreeInput, ShutdownMode, State};
+use kimi_actors::testing::{Asked, Checked, FakeOs, Fault, Reply, Script};
 use kimi_actors::{
     Child, Exec, ExecError, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownTimeout, Supervisor,
 };
@@ -578,4 +584,310 @@ async fn one_shot_commands_keep_to_their_number_and_are_stopped_when_nobody_wait
     assert_eq!(kimi_actors::os::Os::live(&os), 0);
     handle.shutdown().await;
     assert!(matches!(run().await, Err(ExecError::Ended)));
+}
+
+fn probe(rules: ProbeRules) -> Probe {
+    // The fake answers as it is told to, whatever is asked.
+    let check = Check::Tcp {
+        host: "localhost".to_owned(),
+        port: 1,
+    };
+    Probe { check, rules }
+}
+
+fn probed(name: &str, rules: ProbeRules) -> Child {
+    child(name).readiness(probe(rules))
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const READINESS: Errand = Errand::Readiness;
+const LIVENESS: Errand = Errand::Liveness;
+
+/// When the checks began, in milliseconds from `begin`, and how long they took.
+fn times(os: &FakeOs, child: &str, errand: Errand, begin: Instant) -> Vec<(u128, u128)> {
+    let ms = |from: Instant, to: Instant| (to - from).as_millis();
+    let time = |check: Checked| (ms(begin, check.begun), ms(check.begun, check.over.unwrap()));
+    os.checks(child, errand).into_iter().map(time).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_follow_one_another_by_the_interval_and_none_overlaps_the_next() {
+    let os = FakeOs::default();
+    os.answer(
+        "db",
+        READINESS,
+        [
+            Reply::Fails,
+            Reply::Hangs,
+            Reply::PassesAfter(SECOND / 4),
+            Reply::Passes,
+        ],
+    );
+    let begin = Instant::now();
+    let handle = tree(&os)
+        .child(probed(
+            "db",
+            ProbeRules {
+                initial_delay: 3 * SECOND,
+                interval: SECOND / 2,
+                timeout: SECOND,
+                success_threshold: 2,
+                ..ProbeRules::default()
+            },
+        ))
+        .start()
+        .await
+        .unwrap();
+    handle.ready("db").await.unwrap();
+    let expected = [(3000, 0), (3500, 1000), (5000, 250), (5750, 0)];
+    assert_eq!(times(&os, "db", READINESS, begin), expected);
+    assert_eq!(begin.elapsed().as_millis(), 5750);
+    // Nobody would act on the loss of its readiness, so it is not probed on.
+    tokio::time::sleep(3600 * SECOND).await;
+    assert_eq!(os.checks("db", READINESS).len(), expected.len());
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_of_dependents_loses_no_time_between_one_and_the_next() {
+    let os = FakeOs::default();
+    let names: Vec<String> = (0..10).map(|number| format!("link{number}")).collect();
+    let mut builder = tree(&os);
+    for (at, name) in names.iter().enumerate() {
+        os.answer(name, READINESS, [Reply::PassesAfter(SECOND / 10)]);
+        let link = probed(name, ProbeRules::default());
+        builder = builder.child(match at.checked_sub(1) {
+            Some(before) => link.depends_on(&names[before], Condition::Ready).unwrap(),
+            None => link,
+        });
+    }
+    let begin = Instant::now();
+    let handle = builder.start().await.unwrap();
+    handle.ready("link9").await.unwrap();
+    assert_eq!(begin.elapsed(), SECOND);
+    assert_eq!(begun(&os), names);
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_readiness_that_somebody_acts_on_is_probed_on_and_its_last_failure_is_known() {
+    let os = FakeOs::default();
+    let rules = TreeRules::new(vec![
+        NodeRules::Child(ChildRules {
+            readiness: Readiness::Reported,
+            ..ChildRules::service(name("db"))
+        }),
+        NodeRules::Child(ChildRules {
+            depends_on: vec![Dependency {
+                on_lost: OnLost::Stop,
+                ..Dependency::on(name("db"))
+            }],
+            ..ChildRules::service(name("web"))
+        }),
+    ]);
+    let command = || CommandSpec::new("/bin/true", [""; 0]);
+    let inputs: Arc<Mutex<Vec<TreeInput>>> = Arc::default();
+    let recorded = Arc::clone(&inputs);
+    os.answer("db", READINESS, [Reply::Passes, Reply::Fails]);
+    let handle =
+        RuntimeBuilder::from_rules(rules, [(name("db"), command()), (name("web"), command())])
+            .os(Arc::new(os.clone()))
+            .probes([(
+                name("db"),
+                Probes {
+                    readiness: Some(probe(ProbeRules::default())),
+                    liveness: None,
+                },
+            )])
+            .record(move |input| recorded.lock().unwrap().push(input.event.clone()))
+            .start()
+            .await
+            .unwrap();
+    handle.ready("web").await.unwrap();
+    tokio::time::sleep(10 * SECOND).await;
+    let unready = |input: &TreeInput| matches!(input, TreeInput::Unready { .. });
+    assert_eq!(
+        inputs
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|input| unready(input))
+            .count(),
+        1
+    );
+    let status = handle.probe_status("db").await.unwrap();
+    assert_eq!(status.readiness_failure.as_deref(), Some("status 503"));
+    assert_eq!(status.liveness_failure, None);
+    os.answer("db", READINESS, [Reply::Passes]);
+    tokio::time::sleep(2 * SECOND).await;
+    let status = handle.probe_status("db").await.unwrap();
+    assert_eq!(status.readiness_failure, None);
+    let ready = |input: &TreeInput| matches!(input, TreeInput::Ready { .. });
+    assert_eq!(
+        inputs
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|input| ready(input))
+            .count(),
+        2
+    );
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn liveness_is_asked_once_the_run_is_ready_and_says_once_that_it_is_lost() {
+    let os = FakeOs::default();
+    os.answer("db", READINESS, [Reply::PassesFrom(5 * SECOND)]);
+    let flaps = [
+        Reply::Passes,
+        Reply::Fails,
+        Reply::Fails,
+        Reply::Passes,
+        Reply::Hangs,
+    ];
+    os.answer("db", LIVENESS, flaps);
+    let verdicts: Arc<Mutex<Vec<TreeInput>>> = Arc::default();
+    let recorded = Arc::clone(&verdicts);
+    let begin = Instant::now();
+    let handle = tree(&os)
+        .child(probed("db", ProbeRules::default()).liveness(probe(ProbeRules::default())))
+        .record(move |input| {
+            if matches!(input.event, TreeInput::Unhealthy { .. }) {
+                recorded.lock().unwrap().push(input.event.clone());
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    handle.ready("db").await.unwrap();
+    assert_eq!(begin.elapsed(), 5 * SECOND);
+    // Four answers a second apart, then three that take a second and have another between them.
+    let last = begin + Duration::from_secs(5 + 4 + 5);
+    tokio::time::sleep_until(last - SECOND / 10).await;
+    assert_eq!(verdicts.lock().unwrap().len(), 0);
+    tokio::time::sleep_until(last + SECOND / 10).await;
+    assert_eq!(verdicts.lock().unwrap().len(), 1);
+    let status = handle.probe_status("db").await.unwrap();
+    assert_eq!(
+        status.liveness_failure.as_deref(),
+        Some("timed out after 1s")
+    );
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_its_run_a_probe_ends_and_the_next_run_has_its_own() {
+    let os = FakeOs::default();
+    os.answer("db", READINESS, [Reply::Hangs]);
+    let rules = ProbeRules {
+        timeout: 600 * SECOND,
+        ..ProbeRules::default()
+    };
+    let handle = tree(&os).child(probed("db", rules)).start().await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(os.checks("db", READINESS)[0].over, None);
+    handle.stop(&["db"]).await.unwrap();
+    let over = os.checks("db", READINESS)[0].over;
+    assert_eq!(over, Some(Instant::now()));
+    handle.start(&["db"]).unwrap();
+    tokio::time::sleep(SECOND).await;
+    os.end("db", Exit::Code(1));
+    tokio::time::sleep(20 * SECOND).await;
+    let checks = os.checks("db", READINESS);
+    assert_eq!(checks.len(), 3);
+    assert!(checks[1].over.is_some() && checks[2].over.is_none());
+    assert!(handle.shutdown().await.survivors.is_empty());
+    assert!(os.checks("db", READINESS)[2].over.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_a_probe_is_made_good_wherever_its_child_stands() {
+    let os = FakeOs::default();
+    let nested = Supervisor::new("group", Strategy::OneForOne).unwrap();
+    os.answer("inner", READINESS, [Reply::Hangs, Reply::Passes]);
+    os.answer("outer", LIVENESS, [Reply::Hangs, Reply::Passes]);
+    let patient = ProbeRules {
+        timeout: 600 * SECOND,
+        ..ProbeRules::default()
+    };
+    let handle = tree(&os)
+        .supervisor(nested.child(probed("inner", patient)))
+        .child(child("outer").liveness(probe(patient)))
+        .start()
+        .await
+        .unwrap();
+    handle.ready("outer").await.unwrap();
+    for (child, errand) in [("inner", READINESS), ("outer", LIVENESS)] {
+        handle.inject(Fault::PanicProbe(name(child)));
+        tokio::time::sleep(SECOND * 3 / 2).await;
+        let checks = os.checks(child, errand);
+        assert!(checks.len() >= 2 && checks[0].over.is_some(), "{checks:?}");
+    }
+    handle.ready("inner").await.unwrap();
+    assert_eq!(begun(&os).len(), 2, "no child was restarted");
+    assert!(!handle.shutdown().await.forced);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_says_of_itself_is_heard_without_any_check() {
+    let os = FakeOs::default();
+    let told = |check| Probe::new(check);
+    let handle = tree(&os)
+        .child(child("db").readiness(told(Check::SdNotify)))
+        .child(after("web", "db"))
+        .start()
+        .await
+        .unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(begun(&os), ["db"]);
+    os.notify("db", Notice::Status("loading".to_owned()));
+    for number in 0..1000 {
+        os.notify("db", Notice::Status(format!("loaded {number}")));
+    }
+    tokio::time::sleep(SECOND).await;
+    let status = handle.probe_status("db").await.unwrap();
+    assert_eq!(status.text.as_deref(), Some("loaded 999"));
+    assert_eq!(begun(&os), ["db"]);
+    os.notify("db", Notice::Ready);
+    os.notify("db", Notice::Ready);
+    os.notify("db", Notice::Stopping);
+    handle.ready("web").await.unwrap();
+    assert!(handle.probe_status("db").await.unwrap().is_stopping);
+    assert_eq!(os.checks("db", READINESS), []);
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_cannot_be_made_keeps_the_tree_from_starting() {
+    let log = |pattern: &str| {
+        Probe::new(Check::Log {
+            pattern: pattern.to_owned(),
+        })
+    };
+    let os = FakeOs::default();
+    let task = || Child::task("it", |_| async { Ok(()) }).unwrap();
+    let stranger = [(name("stranger"), Probes::default())];
+    for (builder, expected) in [
+        (
+            tree(&os).child(child("it").readiness(log("("))),
+            "cannot probe `it`",
+        ),
+        (
+            tree(&os).child(child("it").liveness(log("up"))),
+            "cannot probe `it`",
+        ),
+        (
+            tree(&os).child(task().readiness(log("up"))),
+            "cannot listen to `it`: it is a task without a process",
+        ),
+        (
+            tree(&os).probes(stranger),
+            "cannot find `stranger` in the tree",
+        ),
+    ] {
+        let error = builder.start().await.unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+    assert_eq!(os.asked(), []);
 }

@@ -29,6 +29,7 @@ pub(super) struct Plan<'a> {
     envp: *const *const c_char,
     directory: *const c_char,
     stdio: [RawFd; 3],
+    extra: Option<Extra>,
     files: Files,
     ignored: u64,
     nofile: Option<libc::rlimit64>,
@@ -51,6 +52,8 @@ pub(super) struct Parts<'a> {
     pub(super) directory: Option<&'a CStr>,
     /// What becomes 0, 1 and 2, each 3 or more; −1 leaves the parent's in place.
     pub(super) stdio: [RawFd; 3],
+    /// What it has besides.
+    pub(super) extra: Option<Extra>,
     /// How the other descriptors are closed.
     pub(super) files: Files,
     /// Signals that the parent ignores.
@@ -59,6 +62,15 @@ pub(super) struct Parts<'a> {
     pub(super) nofile: Option<libc::rlimit64>,
     /// The control group to begin in.
     pub(super) cgroup: Option<RawFd>,
+}
+
+/// One more descriptor that the child has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extra {
+    /// Ours, 3 or more.
+    pub(super) from: RawFd,
+    /// What it becomes, 3 or more.
+    pub(super) to: u32,
 }
 
 /// How the child closes the descriptors that it must not have.
@@ -83,6 +95,7 @@ pub(super) enum Stage {
     Session = 1,
     Files,
     Stdio,
+    Extra,
     Limit,
     Signals,
     Directory,
@@ -95,6 +108,7 @@ impl Stage {
             Self::Session,
             Self::Files,
             Self::Stdio,
+            Self::Extra,
             Self::Limit,
             Self::Signals,
             Self::Directory,
@@ -119,6 +133,7 @@ impl<'a> Plan<'a> {
             envp: parts.envp.as_ptr(),
             directory: parts.directory.map_or(ptr::null(), CStr::as_ptr),
             stdio: parts.stdio,
+            extra: parts.extra,
             files: parts.files,
             ignored: parts.ignored,
             nofile: parts.nofile,
@@ -333,21 +348,13 @@ fn carry_out(plan: &Plan<'_>) -> Result<Never, (Stage, i32)> {
     connect(stdin, 0)?;
     connect(stdout, 1)?;
     connect(stderr, 2)?;
-    match plan.files {
-        Files::Share { .. } => {
-            call(
-                Stage::Files,
-                libc::SYS_close_range,
-                [3, u32::MAX as usize, 0, 0, 0],
-            )?;
-        }
-        Files::Copy { limit } => {
-            let mut fd = 3;
-            while fd < limit as usize {
-                // SAFETY: closes a copy that is this process's own; one that is not open is fine.
-                unsafe { arch::syscall(libc::SYS_close, [fd, 0, 0, 0, 0]) };
-                fd = fd.wrapping_add(1);
-            }
+    match plan.extra {
+        None => close(plan.files, 3, u32::MAX as usize)?,
+        Some(extra) => {
+            let to = extra.to as usize;
+            place(extra)?;
+            close(plan.files, 3, to.wrapping_sub(1))?;
+            close(plan.files, to.wrapping_add(1), u32::MAX as usize)?;
         }
     }
     if let Some(limit) = &plan.nofile {
@@ -395,6 +402,37 @@ fn carry_out(plan: &Plan<'_>) -> Result<Never, (Stage, i32)> {
         ],
     )?;
     Err((Stage::Exec, libc::EINVAL))
+}
+
+/// Closes all of these descriptors, first and last included.
+fn close(files: Files, first: usize, last: usize) -> Result<(), (Stage, i32)> {
+    match files {
+        Files::Share { .. } if first <= last => {
+            call(Stage::Files, libc::SYS_close_range, [first, last, 0, 0, 0])
+        }
+        Files::Share { .. } => Ok(()),
+        Files::Copy { limit } => {
+            let mut fd = first;
+            while fd <= last && fd < limit as usize {
+                // SAFETY: closes a copy that is this process's own; one that is not open is fine.
+                unsafe { arch::syscall(libc::SYS_close, [fd, 0, 0, 0, 0]) };
+                fd = fd.wrapping_add(1);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Puts the extra descriptor into its place. The stdio of the child is in its own by now.
+fn place(extra: Extra) -> Result<(), (Stage, i32)> {
+    let (from, to) = (extra.from.cast_unsigned() as usize, extra.to as usize);
+    if from == to {
+        // It is there, and only to be kept over the exec.
+        let keep = [from, libc::F_SETFD as usize, 0, 0, 0];
+        call(Stage::Extra, libc::SYS_fcntl, keep)
+    } else {
+        call(Stage::Extra, libc::SYS_dup3, [from, to, 0, 0, 0])
+    }
 }
 
 fn connect(from: RawFd, to: usize) -> Result<(), (Stage, i32)> {
@@ -647,6 +685,7 @@ pub mod bare {
                 envp: &[ptr::null()],
                 directory: None,
                 stdio: [self.null; 3],
+                extra: None,
                 files: if share {
                     Files::Share {
                         below: self.null.cast_unsigned() + 1,
@@ -686,6 +725,7 @@ mod tests {
             envp: &[ptr::null()],
             directory: Some(c"/proc"),
             stdio: [null; 3],
+            extra: None,
             files,
             ignored: 0,
             nofile: None,

@@ -3,6 +3,7 @@
 //! [`Os`] is the seam. Actors know nothing beyond it; [`RealOs`] is the kernel, `testing::FakeOs` a scripted one. A later
 //! keeper process that owns the children while the runtime is replaced fits behind the same seam.
 
+pub mod check;
 pub mod chunks;
 pub mod clock;
 mod clone;
@@ -16,10 +17,12 @@ pub mod limits;
 pub mod output;
 mod real;
 mod reap;
+pub mod sign;
 pub mod signals;
 mod spawn;
 pub mod stdin;
 mod table;
+mod tee;
 pub mod terminal;
 mod thread;
 mod validate;
@@ -32,6 +35,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::os::check::{CheckFailure, CheckOrder, Tell};
+use crate::os::sign::Listen;
 use crate::os::stdin::Stdin;
 use crate::policy::exit::{Exit, StartFailure};
 use crate::policy::signal::Signal;
@@ -55,6 +60,17 @@ pub trait Os: Send + Sync + 'static {
 
     /// How many runs have a process that is not reaped.
     fn live(&self) -> usize;
+
+    /// Makes a check and tells its answer, at most once, from any thread.
+    ///
+    /// Dropping what is returned gives the check up; its command, if it is one, is killed with all that it started. The
+    /// process of a command stands in the table as the run [`Errand::run`](check::Errand::run), so [`Os::when_gone`] tells
+    /// when nothing is left of it. What can make no checks need not implement this: then every check fails.
+    fn check(&self, order: CheckOrder, tell: Tell) -> Box<dyn Send> {
+        drop(order);
+        tell(Err(CheckFailure::Unsupported));
+        Box::new(())
+    }
 }
 
 /// A run that was begun; dropping it kills what is left of it.
@@ -90,6 +106,8 @@ pub struct Job {
     pub output: Output,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
+    /// By what sign it says that it is ready, if by any.
+    pub listen: Option<Listen>,
 }
 
 /// Is told what becomes of a run. Called from the threads of this module: must not block.

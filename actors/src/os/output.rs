@@ -55,6 +55,11 @@ impl LineSplitter {
         self.pending.extend_from_slice(last);
     }
 
+    /// The beginning of a line whose end has not come.
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
     /// Emits the last line, which no newline ended.
     pub fn finish(&mut self, emit: &mut dyn FnMut(&[u8], bool)) {
         if !self.pending.is_empty() {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::os::check::{self, CheckOrder, Net, Question, Tell};
 use crate::os::clock::Clock;
 use crate::os::reap::Sweeper;
+use crate::os::sign::Directory;
 use crate::os::spawn::Pool;
 use crate::os::table::{Gone, Handle, Phase, Table};
 use crate::os::watch::{Watch, Watcher};
@@ -56,6 +58,8 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) watch: Watch,
     pub(super) sweeper: Sweeper,
+    pub(super) sockets: Directory,
+    net: Arc<Net>,
     closing: AtomicBool,
 }
 
@@ -69,6 +73,8 @@ impl RealOs {
             pool: Pool::new(options.child_nofile).map_err(failed("prepare to start processes"))?,
             watch: Watch::new().map_err(failed("prepare to watch processes"))?,
             sweeper: Sweeper::new(),
+            sockets: Directory::default(),
+            net: Arc::new(Net::default()),
             closing: AtomicBool::new(false),
         });
         // From here on dropping it ends what was started.
@@ -87,6 +93,7 @@ impl Drop for RealOs {
         self.shared.table.kill_all();
         self.shared.close_if_over();
         self.shared.pool.close();
+        self.shared.net.close();
     }
 }
 
@@ -124,6 +131,15 @@ impl Os for RealOs {
 
     fn live(&self) -> usize {
         self.shared.table.live()
+    }
+
+    fn check(&self, order: CheckOrder, tell: Tell) -> Box<dyn Send> {
+        match order.question.clone() {
+            Question::Exec(command) => Box::new(check::begin(self, order, command, tell)),
+            question @ (Question::Tcp(_) | Question::Http { .. }) => {
+                self.shared.net.ask(question, tell)
+            }
+        }
     }
 }
 

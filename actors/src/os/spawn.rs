@@ -9,6 +9,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,15 +19,16 @@ use rustix::io::{DupFlags, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::thread::{NanosleepRelativeResult, Timespec};
 
-use crate::os::clone::{self, Files, Parts, Plan, Stack, Stage};
+use crate::os::clone::{self, Extra, Files, Parts, Plan, Stack, Stage};
 use crate::os::output::{HeadTail, LineSplitter};
 use crate::os::real::Shared;
+use crate::os::sign::{Beacon, BeaconEnd, Ear, Listen, Sign};
 use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::watch::{Io, Keep, Order, Reader};
-use crate::os::{News, Output, SpawnError, kernel, thread, validate};
+use crate::os::{News, Output, SpawnError, kernel, tee, thread, validate};
 use crate::policy::signal::Signal;
-use crate::policy::spec::{BaseEnv, CommandSpec};
+use crate::policy::spec::{BaseEnv, CommandSpec, RunId};
 use crate::policy::time::Moment;
 
 /// More do not help: the kernel takes turns at making processes.
@@ -42,6 +44,8 @@ const BUSY_PAUSE_NANOSECONDS: i64 = 50_000_000;
 const IGNORED_AGE: Duration = Duration::from_secs(1);
 /// Larger blocks of arguments are given back after use.
 const BLOCK_BYTES: usize = 256 * 1024;
+/// Where `sd_notify(3)` finds its socket. Ours is our own: a child that is not listened to must not speak for us.
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// The jobs that wait, and who serves them.
 pub(super) struct Pool {
@@ -319,19 +323,26 @@ fn begin(
     (argv, envp): (&mut Block, &mut Block),
     handle: Handle,
 ) -> Result<(), SpawnError> {
-    let Some((command, stdin, output)) = shared.job_of(handle) else {
+    let Some((run, command, stdin, output, listen)) = shared.job_of(handle) else {
         return Ok(());
     };
     let path = validate::locate(&command)?;
     let program = validate::terminated(path.clone(), "the program")?;
     fill_arguments(argv, &command)?;
-    fill_environment(envp, &command)?;
+    let mut wires = Wires::new(shared, run, listen)?;
+    fill_environment(envp, &command, wires.socket.as_deref())?;
     let directory = command
         .cwd
         .clone()
         .map(|cwd| validate::terminated(cwd, "the working directory"))
         .transpose()?;
-    let pipes = Pipes::new(&stdin, &output, &shared.pool, &mut bench.berth)?;
+    let pipes = Pipes::new(
+        &stdin,
+        &output,
+        &mut wires.ear,
+        &shared.pool,
+        &mut bench.berth,
+    )?;
     let ignored = bench.ignored(shared.clock.now());
     let mut plan = Plan::new(&Parts {
         path: &program,
@@ -339,7 +350,8 @@ fn begin(
         envp: envp.pointers(),
         directory: directory.as_deref(),
         stdio: pipes.stdio,
-        files: files(&shared.pool, &pipes.stdio),
+        extra: wires.extra(),
+        files: files(&shared.pool, &pipes.stdio, wires.extra()),
         ignored,
         nofile: shared.pool.child_nofile.map(limit_on_files),
         cgroup: None,
@@ -353,6 +365,7 @@ fn begin(
         clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd)
     });
     let readers = pipes.into_readers(&shared.pool, &mut bench.berth);
+    wires.given = None;
     if let Err(source) = cloned {
         // The kernel may have written a descriptor there and closed it again.
         slot.forget_process();
@@ -384,7 +397,7 @@ fn begin(
             }
         }));
     }
-    shared.adopt(handle, readers, &output)
+    shared.adopt(handle, readers, wires, &output)
 }
 
 /// The soft limit, within the hard one of now: the child may not raise that.
@@ -398,9 +411,10 @@ fn limit_on_files(soft: u64) -> libc::rlimit64 {
     }
 }
 
-fn files(pool: &Pool, stdio: &[RawFd; 3]) -> Files {
+fn files(pool: &Pool, stdio: &[RawFd; 3], extra: Option<Extra>) -> Files {
     if pool.can_share {
-        let highest = stdio.iter().copied().max().unwrap_or(0).max(2);
+        let needed = stdio.iter().copied().chain(extra.map(|extra| extra.from));
+        let highest = needed.max().unwrap_or(0).max(2);
         Files::Share {
             below: highest.cast_unsigned() + 1,
         }
@@ -423,7 +437,7 @@ fn table_size() -> Option<u32> {
 
 fn explain(
     command: &CommandSpec,
-    (path, directory): (&std::path::Path, Option<&CString>),
+    (path, directory): (&Path, Option<&CString>),
     size: Size,
     stage: Stage,
     source: io::Error,
@@ -446,10 +460,71 @@ fn explain(
         Stage::Session => "make a session",
         Stage::Files => "close the descriptors that it must not have",
         Stage::Stdio => "connect its output",
+        Stage::Extra => "open its notification descriptor",
         Stage::Limit => "restore its limit on open files",
         Stage::Signals => "reset its signals",
     };
     SpawnError::System { step, source }
+}
+
+/// What is needed to hear a child's sign.
+#[derive(Default)]
+struct Wires {
+    ear: Option<Ear>,
+    beacon: Option<Beacon>,
+    /// The child's end, and its place there.
+    given: Option<(OwnedFd, u32)>,
+    /// The path of its socket.
+    socket: Option<PathBuf>,
+}
+
+impl Wires {
+    fn new(shared: &Shared, run: RunId, listen: Option<Listen>) -> Result<Self, SpawnError> {
+        let failed = |step| move |source| SpawnError::System { step, source };
+        let Some(Listen { sign, listener }) = listen else {
+            return Ok(Self::default());
+        };
+        match sign {
+            Sign::Line(pattern) => Ok(Self {
+                ear: Some(Ear::new(pattern, listener)),
+                ..Self::default()
+            }),
+            Sign::NotifyFd(to) => {
+                let (fd, given) = notify_pipe().map_err(failed("make a pipe"))?;
+                let is_heard = false;
+                Ok(Self {
+                    beacon: Some(Beacon::new(BeaconEnd::Pipe { fd, is_heard }, listener)),
+                    given: Some((given, to)),
+                    ..Self::default()
+                })
+            }
+            Sign::SdNotify => {
+                let socket = shared.sockets.socket(run);
+                let socket = socket.map_err(failed("make a notification socket"))?;
+                let path = socket.path().to_owned();
+                Ok(Self {
+                    beacon: Some(Beacon::new(BeaconEnd::Socket(socket), listener)),
+                    socket: Some(path),
+                    ..Self::default()
+                })
+            }
+        }
+    }
+
+    fn extra(&self) -> Option<Extra> {
+        self.given.as_ref().map(|(fd, to)| Extra {
+            from: fd.as_raw_fd(),
+            to: *to,
+        })
+    }
+}
+
+/// Our end, which never blocks, and the child's.
+fn notify_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (read, write) = (above_stdio(read)?, above_stdio(write)?);
+    fcntl_setfl(&read, OFlags::NONBLOCK)?;
+    Ok((read, write))
 }
 
 /// A child's ends of its pipes, in their berths, and ours.
@@ -459,20 +534,22 @@ struct Pipes {
 }
 
 impl Pipes {
+    /// Takes the ear if it listens to what is passed on: a thread does both.
     fn new(
         from: &Stdin,
         output: &Output,
+        ear: &mut Option<Ear>,
         pool: &Pool,
         berth: &mut Berth,
     ) -> Result<Self, SpawnError> {
         let null = pool.dev_null.as_raw_fd();
         let stdin = from.number(null, || inherited(rustix::stdio::stdin(), null));
-        match output {
-            Output::Discard => Ok(Self {
+        match (output, ear.is_some()) {
+            (Output::Discard, false) => Ok(Self {
                 stdio: [stdin, null, null],
                 readers: [None, None],
             }),
-            Output::Inherit => Ok(Self {
+            (Output::Inherit, false) => Ok(Self {
                 stdio: [
                     stdin,
                     inherited(rustix::stdio::stdout(), null),
@@ -480,29 +557,60 @@ impl Pipes {
                 ],
                 readers: [None, None],
             }),
-            Output::Lines(_) | Output::Capture { .. } => {
-                let made = pipe_into(&mut berth.stdout)
-                    .and_then(|stdout| Ok((stdout, pipe_into(&mut berth.stderr)?)));
-                match made {
-                    Ok((stdout, stderr)) => Ok(Self {
-                        stdio: [stdin, berth.stdout.as_raw_fd(), berth.stderr.as_raw_fd()],
-                        readers: [Some(stdout), Some(stderr)],
-                    }),
-                    Err(source) => {
-                        clear(pool, berth);
-                        Err(SpawnError::System {
-                            step: "make a pipe",
-                            source,
-                        })
-                    }
-                }
+            (Output::Inherit, true) => {
+                Self::piped(stdin, pool, berth)?.passed_on(ear.take(), pool, berth)
+            }
+            (Output::Lines(_) | Output::Capture { .. }, _) | (Output::Discard, true) => {
+                Self::piped(stdin, pool, berth)
             }
         }
     }
 
+    fn piped(stdin: RawFd, pool: &Pool, berth: &mut Berth) -> Result<Self, SpawnError> {
+        let made = pipe_into(&mut berth.stdout)
+            .and_then(|stdout| Ok((stdout, pipe_into(&mut berth.stderr)?)));
+        match made {
+            Ok((stdout, stderr)) => Ok(Self {
+                stdio: [stdin, berth.stdout.as_raw_fd(), berth.stderr.as_raw_fd()],
+                readers: [Some(stdout), Some(stderr)],
+            }),
+            Err(source) => {
+                clear(pool, berth);
+                Err(SpawnError::System {
+                    step: "make a pipe",
+                    source,
+                })
+            }
+        }
+    }
+
+    /// Hands our ends to a thread, which ends when the child's are closed: also when the child never comes to be.
+    fn passed_on(
+        mut self,
+        ear: Option<Ear>,
+        pool: &Pool,
+        berth: &mut Berth,
+    ) -> Result<Self, SpawnError> {
+        let null = pool.dev_null.as_raw_fd();
+        let target = |ours| (inherited(ours, null) != null).then_some(ours);
+        let targets = [
+            target(rustix::stdio::stdout()),
+            target(rustix::stdio::stderr()),
+        ];
+        let readers = mem::take(&mut self.readers);
+        let started = ear.map_or(Ok(()), |ear| tee::start(readers, targets, ear));
+        started.map(|()| self).map_err(|source| {
+            clear(pool, berth);
+            SpawnError::System {
+                step: "start the thread that passes its output on",
+                source,
+            }
+        })
+    }
+
     /// Closes our copies of the child's ends.
     fn into_readers(self, pool: &Pool, berth: &mut Berth) -> [Option<OwnedFd>; 2] {
-        if self.readers.iter().any(Option::is_some) {
+        if self.stdio[1] == berth.stdout.as_raw_fd() {
             clear(pool, berth);
         }
         self.readers
@@ -539,17 +647,18 @@ fn clear(pool: &Pool, berth: &mut Berth) {
 
 impl Shared {
     /// What is to be started, if it is still wanted.
-    fn job_of(&self, handle: Handle) -> Option<(Arc<CommandSpec>, Stdin, Output)> {
+    fn job_of(
+        &self,
+        handle: Handle,
+    ) -> Option<(RunId, Arc<CommandSpec>, Stdin, Output, Option<Listen>)> {
         let (_, state) = self.table.get(handle)?;
         let job = state
             .job
             .as_ref()
             .filter(|_| state.phase == Phase::Waiting)?;
-        Some((
-            Arc::clone(&job.command),
-            job.stdin.clone(),
-            job.output.clone(),
-        ))
+        let (stdin, output) = (job.stdin.clone(), job.output.clone());
+        let listen = job.listen.clone();
+        Some((job.run, Arc::clone(&job.command), stdin, output, listen))
     }
 
     /// From here on a process may exist.
@@ -587,14 +696,17 @@ impl Shared {
         &self,
         handle: Handle,
         readers: [Option<OwnedFd>; 2],
+        wires: Wires,
         output: &Output,
     ) -> Result<(), SpawnError> {
         let slot = self.table.slot(handle);
         let pidfd = slot.pidfd.load(Ordering::Acquire);
-        let streams = readers
+        let [stdout, stderr] = readers
             .each_ref()
             .map(|reader| reader.as_ref().map_or(-1, AsRawFd::as_raw_fd));
-        let io = self.io(handle, readers, output);
+        let beacon = wires.beacon.as_ref().map_or(-1, Beacon::raw_fd);
+        let streams = [stdout, stderr, beacon];
+        let io = self.io(handle, readers, wires, output);
         let Some((_, mut state)) = self.table.get(handle) else {
             return Ok(());
         };
@@ -631,10 +743,14 @@ impl Shared {
         &self,
         handle: Handle,
         readers: [Option<OwnedFd>; 2],
+        wires: Wires,
         output: &Output,
     ) -> Option<Box<Io>> {
+        if wires.beacon.is_none() && readers.iter().all(Option::is_none) {
+            return None;
+        }
         let (sink, keep): (_, fn(usize) -> Keep) = match output {
-            Output::Discard | Output::Inherit => return None,
+            Output::Discard | Output::Inherit => (None, |_| Keep::Lines(LineSplitter::new())),
             Output::Lines(sink) => (Some(Arc::clone(sink)), |_| Keep::Lines(LineSplitter::new())),
             Output::Capture { .. } => (None, |cap| Keep::Bytes(HeadTail::new(cap))),
         };
@@ -663,6 +779,8 @@ impl Shared {
             last_output: None,
             heedless: false,
             readers,
+            ear: wires.ear,
+            beacon: wires.beacon,
             drain: None,
             ending: None,
         }))
@@ -789,12 +907,17 @@ fn fill_arguments(block: &mut Block, command: &CommandSpec) -> Result<(), SpawnE
         })
 }
 
-fn fill_environment(block: &mut Block, command: &CommandSpec) -> Result<(), SpawnError> {
+fn fill_environment(
+    block: &mut Block,
+    command: &CommandSpec,
+    socket: Option<&Path>,
+) -> Result<(), SpawnError> {
     block.clear();
+    let is_replaced = |name: &OsStr| socket.is_some() && name == NOTIFY_SOCKET;
     let result = match command.base_env {
         BaseEnv::Empty => Ok(()),
         base @ (BaseEnv::Inherited | BaseEnv::Minimal) => std::env::vars_os()
-            .filter(|(name, _)| base.contains(name))
+            .filter(|(name, _)| base.contains(name) && name != NOTIFY_SOCKET)
             .filter(|(name, _)| !command.env.iter().any(|(set, _)| set == name))
             .try_for_each(|(name, value)| block.push(&[name.as_bytes(), b"=", value.as_bytes()])),
     };
@@ -806,9 +929,17 @@ fn fill_environment(block: &mut Block, command: &CommandSpec) -> Result<(), Spaw
                 .enumerate()
                 // The last one of a name wins.
                 .filter(|(at, (name, _))| !command.env[at + 1..].iter().any(|(set, _)| set == name))
+                .filter(|(_, (name, _))| !is_replaced(name))
                 .try_for_each(|(_, (name, value))| {
                     block.push(&[name.as_bytes(), b"=", value.as_bytes()])
                 })
+        })
+        .and_then(|()| match socket {
+            Some(path) => {
+                let path = path.as_os_str().as_bytes();
+                block.push(&[NOTIFY_SOCKET.as_bytes(), b"=", path])
+            }
+            None => Ok(()),
         })
         .map_err(|HasNul| SpawnError::Nul {
             what: "the environment",

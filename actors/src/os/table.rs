@@ -419,6 +419,7 @@ mod tests {
             stdin: Stdin::default(),
             output: Output::Discard,
             observer: Arc::new(Deaf),
+            listen: None,
         };
         table.take(Box::new(job)).ok()
     }

@@ -22,6 +22,7 @@ use crate::os::kernel::{self, Observed, Zombie};
 use crate::os::output::{DRAIN_IDLE, Drain, HeadTail, LineSplitter};
 use crate::os::real::{Shared, contained};
 use crate::os::reap::{Settling, Telling};
+use crate::os::sign::{self, Beacon, Ear, PARTIAL_PAUSE};
 use crate::os::spawn::Pool;
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::{
@@ -54,6 +55,10 @@ pub(super) struct Io {
     pub(super) heedless: bool,
     /// Stdout and stderr.
     pub(super) readers: [Reader; 2],
+    /// Waits for a line, until it has come.
+    pub(super) ear: Option<Ear>,
+    /// Where it gives its sign. As long as its leader lives it is not at its end.
+    pub(super) beacon: Option<Beacon>,
     /// The leader is gone, so reading ends soon.
     pub(super) drain: Option<Drain>,
     /// What waits for that.
@@ -87,7 +92,8 @@ impl Io {
     }
 
     fn is_at_eof(&self) -> bool {
-        self.readers.iter().all(|reader| reader.fd.is_none())
+        let is_over = self.beacon.is_none() || self.drain.is_some();
+        is_over && self.readers.iter().all(|reader| reader.fd.is_none())
     }
 
     /// Reads one chunk of one stream.
@@ -114,13 +120,15 @@ impl Io {
 
     fn feed(&mut self, which: usize, bytes: &[u8]) {
         let target = (&self.child, self.run, stream(which));
-        match (&mut self.readers[which].keep, &self.sink) {
-            (Keep::Lines(splitter), Some(sink)) => {
+        let (sink, ear) = (self.sink.as_deref(), &mut self.ear);
+        match &mut self.readers[which].keep {
+            Keep::Lines(splitter) if sink.is_some() || ear.is_some() => {
                 splitter.feed(bytes, &mut |text, complete| {
-                    emit(sink.as_ref(), target, text, complete);
+                    listen(ear, text);
+                    emit(sink, target, text, complete);
                 });
             }
-            (Keep::Bytes(kept), _) => {
+            Keep::Bytes(kept) => {
                 kept.feed(bytes);
                 if kept.is_over()
                     && let Some(observer) = self.over.take()
@@ -128,7 +136,17 @@ impl Io {
                     contained(|| observer.tell(News::OutputLimit));
                 }
             }
-            (Keep::Lines(_), None) => {}
+            // Heard, and to be discarded.
+            Keep::Lines(_) => {}
+        }
+    }
+
+    /// Shows the incomplete lines to the ear.
+    fn look(&mut self) {
+        for reader in &self.readers {
+            if let Keep::Lines(splitter) = &reader.keep {
+                listen(&mut self.ear, splitter.pending());
+            }
         }
     }
 
@@ -166,6 +184,16 @@ impl Io {
         for fd in self.readers.iter().filter_map(|reader| reader.fd.as_ref()) {
             watch.remove(fd.as_raw_fd());
         }
+        if let Some(beacon) = &self.beacon {
+            watch.remove(beacon.raw_fd());
+        }
+    }
+
+    /// Hears no sign any more.
+    fn deafen(&mut self, watch: &Watch) {
+        if let Some(beacon) = self.beacon.take() {
+            watch.remove(beacon.raw_fd());
+        }
     }
 
     /// Ends the reading of one stream.
@@ -176,9 +204,11 @@ impl Io {
         watch.remove(fd.as_raw_fd());
         drop(fd);
         let target = (&self.child, self.run, stream(which));
-        if let (Keep::Lines(splitter), Some(sink)) = (&mut self.readers[which].keep, &self.sink) {
+        let (sink, ear) = (self.sink.as_deref(), &mut self.ear);
+        if let Keep::Lines(splitter) = &mut self.readers[which].keep {
             splitter.finish(&mut |text, complete| {
-                emit(sink.as_ref(), target, text, complete);
+                listen(ear, text);
+                emit(sink, target, text, complete);
             });
         }
     }
@@ -232,12 +262,20 @@ fn stream(which: usize) -> Stream {
     }
 }
 
+/// Once the line was heard, nothing more is listened to.
+fn listen(ear: &mut Option<Ear>, line: &[u8]) {
+    ear.take_if(|ear| !line.is_empty() && ear.hear(line));
+}
+
 fn emit(
-    sink: &dyn LineSink,
+    sink: Option<&dyn LineSink>,
     (child, run, stream): (&ChildName, RunId, Stream),
     bytes: &[u8],
     complete: bool,
 ) {
+    let Some(sink) = sink else {
+        return;
+    };
     contained(|| {
         sink.line(Line {
             child,
@@ -268,13 +306,18 @@ pub(super) struct Watch {
     orders: Mutex<Vec<Order>>,
 }
 
-/// What an event is about, as epoll carries it: two bits of kind, thirty of generation, the index.
+/// What an event is about, as epoll carries it: two bits of kind, thirty of generation, the index. No index is so high that
+/// all bits are set, which stands for a wake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
     Process(Handle),
+    /// Stdout, stderr or the beacon.
     Stream(Handle, usize),
     Wake,
 }
+
+/// Which stream the beacon is.
+const BEACON: usize = 2;
 
 impl Subject {
     fn pack(self) -> u64 {
@@ -298,8 +341,8 @@ impl Subject {
             generation: (data >> 32) as u32 & 0x3fff_ffff,
         };
         match data >> 62 {
+            _ if data == u64::MAX => Self::Wake,
             0 => Self::Process(handle),
-            3 => Self::Wake,
             kind => Self::Stream(handle, kind as usize - 1),
         }
     }
@@ -333,7 +376,7 @@ impl Watch {
     }
 
     /// Watches a new process and its pipes; −1 is none.
-    pub(super) fn add(&self, handle: Handle, pidfd: RawFd, streams: [RawFd; 2]) -> io::Result<()> {
+    pub(super) fn add(&self, handle: Handle, pidfd: RawFd, streams: [RawFd; 3]) -> io::Result<()> {
         let epoll = self.epoll.as_fd();
         for (which, fd) in streams.into_iter().enumerate() {
             if fd >= 0 {
@@ -355,6 +398,7 @@ impl Watch {
         for which in 0..io.readers.len() {
             io.end(which, self);
         }
+        io.deafen(self);
     }
 }
 
@@ -362,6 +406,8 @@ impl Watch {
 enum Due {
     Drain(Handle),
     Ended(Handle),
+    /// A line that is not complete may never be.
+    Look(Handle),
     CheckSpawners,
 }
 
@@ -430,6 +476,7 @@ impl Watcher {
         }
         for subject in subjects() {
             match subject {
+                Subject::Stream(handle, BEACON) => self.beacon_is_readable(handle),
                 Subject::Stream(handle, which) => self.stream_is_readable(handle, which),
                 Subject::Wake => {
                     rustix::io::read(&self.shared.watch.wake, &mut [0; 8]).ok();
@@ -463,6 +510,7 @@ impl Watcher {
             match due {
                 Due::Drain(handle) => self.drain(handle, now),
                 Due::Ended(handle) => self.process_ended(handle),
+                Due::Look(handle) => self.look(handle, now),
                 Due::CheckSpawners => {
                     if let Some(next) = Pool::check(&self.shared, now) {
                         self.due.push(Reverse((next, Due::CheckSpawners)));
@@ -583,7 +631,7 @@ impl Watcher {
         };
         let chunk = io.read(which, &mut self.scratch, &self.shared.watch);
         let mut now = Moment::ZERO;
-        if io.drain.is_some() || io.is_captured() {
+        if io.drain.is_some() || io.ear.is_some() || io.is_captured() {
             now = self.shared.clock.now();
         }
         if chunk == Chunk::Some {
@@ -591,6 +639,47 @@ impl Watcher {
                 drain.chunk(now);
             }
             self.note(handle, &mut io, now);
+        }
+        if let (Some(ear), Chunk::Some) = (&mut io.ear, chunk)
+            && ear.last.replace(now).is_none()
+        {
+            let at = now + PARTIAL_PAUSE;
+            self.due.push(Reverse((at, Due::Look(handle))));
+        }
+        self.go_on(handle, io, now);
+    }
+
+    fn beacon_is_readable(&mut self, handle: Handle) {
+        let Some(mut io) = self.take_io(handle) else {
+            return;
+        };
+        let flow = io
+            .beacon
+            .as_mut()
+            .map(|beacon| beacon.read(&mut self.scratch));
+        if flow == Some(sign::Flow::Closed) {
+            io.deafen(&self.shared.watch);
+        }
+        let now = self.shared.clock.now();
+        self.go_on(handle, io, now);
+    }
+
+    /// What has stood there without its newline for a while is looked at as it is; it costs one look a pause, however the
+    /// bytes come.
+    fn look(&mut self, handle: Handle, now: Moment) {
+        let Some(mut io) = self.take_io(handle) else {
+            return;
+        };
+        if let Some(ear) = &mut io.ear
+            && let Some(last) = ear.last
+        {
+            let at = last + PARTIAL_PAUSE;
+            if at > now {
+                self.due.push(Reverse((at, Due::Look(handle))));
+            } else {
+                ear.last = None;
+                io.look();
+            }
         }
         self.go_on(handle, io, now);
     }

@@ -11,7 +11,8 @@ use ractor::{Actor, SpawnErr};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::child::{Child, Member, Supervisor};
+use crate::child::{Child, Job as Given, Member, Supervisor};
+use crate::os::check::{CheckError, Way};
 use crate::os::clock::{self, Clock};
 use crate::os::force_exit::{AtDeadline, ForceExit};
 use crate::os::signals::ListenError;
@@ -20,12 +21,15 @@ use crate::policy::admission::Limits;
 use crate::policy::escalation::SignalRules;
 use crate::policy::event::TreeEvent;
 use crate::policy::order::{self, RuleError};
+use crate::policy::probe::{self, AfterReady, Probes};
 use crate::policy::spec::{
-    ChildName, CommandSpec, Lifetime, NodeId, NodeRules, StopSpec, TreeRules,
+    ChildName, ChildRules, CommandSpec, Lifetime, NodeId, NodeRules, Readiness, StopSpec,
+    SupervisorRules, TreeRules,
 };
 use crate::policy::tree::{Event, Input, Tree};
 use crate::runtime::guardian::{self, Cleanups, Guardian, Guards};
 use crate::runtime::{Inner, RuntimeHandle};
+use crate::tree::probes::ProbePlan;
 use crate::tree::root::{Job, Recorder, Root, RootArguments, Watcher};
 use crate::tree::timer::Timer;
 use crate::work::Work;
@@ -67,7 +71,8 @@ impl Default for SignalOptions {
 #[must_use]
 pub struct RuntimeBuilder {
     rules: TreeRules,
-    jobs: Vec<(ChildName, Work, Option<Output>)>,
+    jobs: Vec<Given>,
+    probes: Vec<(ChildName, Probes)>,
     output: Output,
     shutdown_timeout: ShutdownTimeout,
     force_exit: ForceExitPolicy,
@@ -113,6 +118,7 @@ impl Default for RuntimeBuilder {
         Self {
             rules: TreeRules::new(Vec::new()),
             jobs: Vec::new(),
+            probes: Vec::new(),
             output: Output::Discard,
             shutdown_timeout: ShutdownTimeout::Grown,
             force_exit: ForceExitPolicy::KillOnly,
@@ -140,7 +146,7 @@ impl RuntimeBuilder {
         rules: TreeRules,
         commands: impl IntoIterator<Item = (ChildName, CommandSpec)>,
     ) -> Self {
-        let work = |(name, command)| (name, Work::Command(Arc::new(command)), None);
+        let work = |(name, command)| Given::new(name, Work::Command(Arc::new(command)));
         Self {
             rules,
             jobs: commands.into_iter().map(work).collect(),
@@ -161,6 +167,12 @@ impl RuntimeBuilder {
     fn member(mut self, member: Member) -> Self {
         let rules: NodeRules = member.split(&mut self.jobs);
         self.rules.root.members.push(rules);
+        self
+    }
+
+    /// Sets the probes of children, by name. One whose readiness is probed is ready when its probe says so.
+    pub fn probes(mut self, probes: impl IntoIterator<Item = (ChildName, Probes)>) -> Self {
+        self.probes.extend(probes);
         self
     }
 
@@ -241,19 +253,22 @@ impl RuntimeBuilder {
 
     /// Starts the runtime; children start when they are asked for.
     pub async fn start_idle(mut self) -> Result<RuntimeHandle, StartError> {
+        let mut plans = self.plans()?;
+        let probed = plans.len();
         let tree = self.tree()?;
         let budget = self.rules.shutdown_budget;
         let jobs = jobs_by_node(
             &tree,
             &self.rules,
             std::mem::take(&mut self.jobs),
+            &mut plans,
             &self.output,
         )?;
         let names: HashMap<ChildName, NodeId> = tree
             .nodes()
             .map(|node| (tree.name(node).clone(), node))
             .collect();
-        let os = self.mechanism(names.len())?;
+        let os = self.mechanism(names.len(), probed)?;
         let clock = Clock::start();
         let force_exit = self.deadline(&os, clock)?;
         let (events, _) = broadcast::channel(EVENTS_KEPT);
@@ -319,6 +334,37 @@ impl RuntimeBuilder {
         }))
     }
 
+    /// The probes by child, in the form in which they are asked; their children's readiness is reported from here on.
+    fn plans(&mut self) -> Result<HashMap<ChildName, ProbePlan>, StartError> {
+        let own = self.jobs.iter_mut().filter_map(Given::take_probes);
+        let mut probes: Vec<(ChildName, Probes)> = own.collect();
+        probes.append(&mut self.probes);
+        let mut plans = HashMap::with_capacity(probes.len());
+        for (name, probes) in probes {
+            let rules = find_mut(&mut self.rules.root, &name);
+            let rules = rules.ok_or_else(|| StartError::NoSuchChild {
+                child: name.clone(),
+            })?;
+            if probes.readiness.is_some() {
+                rules.readiness = Readiness::Reported;
+            }
+            let plan = plan(&probes).map_err(|source| StartError::Probe {
+                child: name.clone(),
+                source,
+            })?;
+            plans.insert(name, plan);
+        }
+        let kept = probe::kept_after_ready(&self.rules);
+        for (name, plan) in &mut plans {
+            if let Some((_, _, after_ready)) = &mut plan.readiness
+                && kept.contains(name)
+            {
+                *after_ready = AfterReady::Keep;
+            }
+        }
+        Ok(plans)
+    }
+
     /// The machine, with the time that a shutdown may take.
     fn tree(&mut self) -> Result<Tree, StartError> {
         let refused = |errors| StartError::Rules { errors };
@@ -329,14 +375,15 @@ impl RuntimeBuilder {
         Tree::new(&self.rules, clock::first_run()).map_err(refused)
     }
 
-    /// What starts the processes. A run that ended may hold its slot for a moment when the next one begins.
-    fn mechanism(&mut self, nodes: usize) -> Result<Arc<dyn Os>, StartError> {
+    /// What starts the processes. A run that ended may hold its slot for a moment when the next one begins, and one that is
+    /// probed may have a command for each of its probes.
+    fn mechanism(&mut self, nodes: usize, probed: usize) -> Result<Arc<dyn Os>, StartError> {
         if let Some(os) = self.os.take() {
             return Ok(os);
         }
         let one_shots = self.rules.limits.max_concurrent as usize;
         let options = RealOsOptions {
-            slots: (2 * nodes)
+            slots: (2 * nodes + 2 * probed)
                 .saturating_add(one_shots.saturating_mul(2))
                 .clamp(64, MOST_SLOTS),
             child_nofile: self.child_descriptors,
@@ -361,31 +408,72 @@ impl RuntimeBuilder {
 fn jobs_by_node(
     tree: &Tree,
     rules: &TreeRules,
-    jobs: Vec<(ChildName, Work, Option<Output>)>,
+    jobs: Vec<Given>,
+    plans: &mut HashMap<ChildName, ProbePlan>,
     output: &Output,
 ) -> Result<HashMap<NodeId, Job>, StartError> {
-    let mut jobs: HashMap<ChildName, (Work, Option<Output>)> = jobs
+    let mut jobs: HashMap<ChildName, Given> = jobs
         .into_iter()
-        .map(|(name, work, output)| (name, (work, output)))
+        .map(|job| (job.name.clone(), job))
         .collect();
     let mut by_node = HashMap::with_capacity(jobs.len());
     let stops = stops_by_name(rules);
     for node in tree.nodes().filter(|node| !tree.is_supervisor(*node)) {
         let name = tree.name(node);
-        let (work, own) = jobs.remove(name).ok_or_else(|| StartError::NoWork {
+        let job = jobs.remove(name).ok_or_else(|| StartError::NoWork {
             child: name.clone(),
         })?;
+        let probes = plans.remove(name);
+        if probes.as_ref().is_some_and(ProbePlan::needs_a_process)
+            && matches!(job.work, Work::Task(_))
+        {
+            return Err(StartError::NoProcess {
+                child: name.clone(),
+            });
+        }
         let stop = stops.get(name).copied().unwrap_or_default();
         by_node.insert(
             node,
             Job {
-                work,
-                output: own.unwrap_or_else(|| output.clone()),
+                work: job.work,
+                output: job.output.unwrap_or_else(|| output.clone()),
                 stop,
+                probes: probes.map(Arc::new),
             },
         );
     }
     Ok(by_node)
+}
+
+fn plan(probes: &Probes) -> Result<ProbePlan, ProbeError> {
+    let readiness = probes.readiness.as_ref().map(|probe| {
+        let way = Way::of(&probe.check)?;
+        Ok::<_, ProbeError>((way, probe.rules, AfterReady::Stop))
+    });
+    let liveness = probes
+        .liveness
+        .as_ref()
+        .map(|probe| match Way::of(&probe.check)? {
+            Way::Ask(question) => Ok((question, probe.rules)),
+            Way::Hear(_) => Err(ProbeError::NotLiveness),
+        });
+    Ok(ProbePlan {
+        readiness: readiness.transpose()?,
+        liveness: liveness.transpose()?,
+    })
+}
+
+fn find_mut<'a>(
+    supervisor: &'a mut SupervisorRules,
+    name: &ChildName,
+) -> Option<&'a mut ChildRules> {
+    supervisor
+        .members
+        .iter_mut()
+        .find_map(|member| match member {
+            NodeRules::Child(child) => (child.name == *name).then_some(child),
+            NodeRules::Supervisor(nested) => find_mut(nested, name),
+        })
 }
 
 fn stops_by_name(rules: &TreeRules) -> HashMap<&ChildName, StopSpec> {
@@ -419,6 +507,27 @@ pub enum StartError {
         /// The child.
         child: ChildName,
     },
+    /// Something was given for a child that is not in the tree.
+    #[error("cannot find `{child}` in the tree")]
+    NoSuchChild {
+        /// The name.
+        child: ChildName,
+    },
+    /// A probe cannot be made.
+    #[error("cannot probe `{child}`")]
+    Probe {
+        /// The child.
+        child: ChildName,
+        /// What is wrong with it.
+        #[source]
+        source: ProbeError,
+    },
+    /// A task of the program itself writes no output of its own, and inherits nothing.
+    #[error("cannot listen to `{child}`: it is a task without a process")]
+    NoProcess {
+        /// The child.
+        child: ChildName,
+    },
     /// The mechanism could not be set up.
     #[error("cannot set up the process table")]
     Os(#[source] RealOsError),
@@ -434,6 +543,17 @@ pub enum StartError {
     /// The root ended while the runtime was being set up.
     #[error("cannot reach the root")]
     RootLost,
+}
+
+/// Why a probe cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Its check cannot be made.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// A run says once that it is ready; that says nothing of whether it lives.
+    #[error("a log line or a notification is no check of liveness")]
+    NotLiveness,
 }
 
 fn all_of(errors: &[RuleError]) -> String {

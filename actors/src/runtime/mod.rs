@@ -15,12 +15,15 @@ use ractor::ActorRef;
 use tokio::sync::{broadcast, watch};
 use tracing::{error, warn};
 
-pub use builder::{ForceExitPolicy, RuntimeBuilder, ShutdownTimeout, SignalOptions, StartError};
+pub use builder::{
+    ForceExitPolicy, ProbeError, RuntimeBuilder, ShutdownTimeout, SignalOptions, StartError,
+};
 pub use ticket::ExecTicket;
 
 use crate::exec::{Exec, ExecError, ExecOutcome};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{ShutdownReason, TreeEvent};
+use crate::policy::probe::ProbeStatus;
 use crate::policy::spec::{ChildName, NodeId};
 use crate::policy::tree::{ChildStatus, Event, Reach, ShutdownMode, State};
 use crate::runtime::guardian::Cleanups;
@@ -176,6 +179,16 @@ impl RuntimeHandle {
     /// What is to be said of every child and supervisor, in the order of the tree, the root first.
     pub async fn status(&self) -> Result<Vec<ChildStatus>, OperationError> {
         match self.0.root.call(RootMsg::Status, None).await {
+            Ok(ractor::rpc::CallResult::Success(status)) => Ok(status),
+            Ok(_) | Err(_) => Err(OperationError::Ended),
+        }
+    }
+
+    /// What the probes of this child have found last, and what its run says of itself.
+    pub async fn probe_status(&self, name: &str) -> Result<ProbeStatus, OperationError> {
+        let node = self.find(&[name])?[0];
+        let ask = |reply| RootMsg::ProbeStatus(node, reply);
+        match self.0.root.call(ask, None).await {
             Ok(ractor::rpc::CallResult::Success(status)) => Ok(status),
             Ok(_) | Err(_) => Err(OperationError::Ended),
         }

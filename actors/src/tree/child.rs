@@ -5,16 +5,18 @@
 
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent};
 use tracing::{debug, warn};
 
 use crate::exec::Stopped;
 use crate::os::stdin::Stdin;
 use crate::os::{End, Job, News, Observer, Os, Output, Process, SpawnError};
 use crate::policy::run::{self, Run, RunRules, StopCause};
-use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId};
+use crate::policy::spec::{ChildName, NodeId, RunId};
+use crate::tree::probe::ProbeReport;
+use crate::tree::probes::{Finding, ProbePlan, Probes, Rung};
 use crate::tree::task::{self, TaskContext};
-use crate::work::Work;
+use crate::work::{Work, introduced};
 
 /// What a child actor is told.
 pub(crate) enum ChildMsg {
@@ -28,8 +30,45 @@ pub(crate) enum ChildMsg {
     GraceElapsed,
     TimedOut,
     IdleDue,
+    /// By one of its probes.
+    Probed(ProbeReport),
+    /// The run has said something of itself.
+    Rung,
+    /// Nothing is left of a command that belonged to the run.
+    CommandGone,
     #[cfg(feature = "testing")]
     Panic,
+    #[cfg(feature = "testing")]
+    PanicProbes,
+}
+
+impl From<ProbeReport> for ChildMsg {
+    fn from(report: ProbeReport) -> Self {
+        Self::Probed(report)
+    }
+}
+
+impl From<Rung> for ChildMsg {
+    fn from(Rung: Rung) -> Self {
+        Self::Rung
+    }
+}
+
+/// What is sent through a narrower reference is never turned back.
+impl TryFrom<ChildMsg> for ProbeReport {
+    type Error = ();
+
+    fn try_from(_: ChildMsg) -> Result<Self, ()> {
+        Err(())
+    }
+}
+
+impl TryFrom<ChildMsg> for Rung {
+    type Error = ();
+
+    fn try_from(_: ChildMsg) -> Result<Self, ()> {
+        Err(())
+    }
 }
 
 /// What a child actor reports of its run.
@@ -51,6 +90,7 @@ pub(crate) enum Reported {
         end: Box<End>,
         stopped: Option<Stopped>,
     },
+    Found(Finding),
 }
 
 /// All that a run needs.
@@ -61,12 +101,20 @@ pub(crate) struct RunOrder {
     pub(crate) work: Work,
     pub(crate) stdin: Stdin,
     pub(crate) output: Output,
+    pub(crate) probes: Option<Arc<ProbePlan>>,
     pub(crate) rules: RunRules,
     pub(crate) os: Arc<dyn Os>,
     pub(crate) report_to: DerivedActorRef<ChildReport>,
 }
 
 pub(crate) struct Child;
+
+/// A run that has ended, of whose probes something may be left.
+struct Ending {
+    end: Box<End>,
+    /// How many commands are awaited; none while there are actors that may begin one.
+    commands: Option<usize>,
+}
 
 pub(crate) struct ChildState {
     child: NodeId,
@@ -75,6 +123,10 @@ pub(crate) struct ChildState {
     machine: Run,
     stopped: Option<Stopped>,
     report_to: DerivedActorRef<ChildReport>,
+    probes: Option<Box<Probes>>,
+    /// The end that is to be reported.
+    ending: Option<Ending>,
+    os: Arc<dyn Os>,
     /// Dropped with this state, however the actor ends: what is left of the run is killed then.
     process: Box<dyn Process>,
 }
@@ -101,6 +153,21 @@ impl Actor for Child {
         myself: ActorRef<ChildMsg>,
         order: RunOrder,
     ) -> Result<ChildState, ActorProcessingErr> {
+        let probes = order.probes.clone().map(|plan| {
+            let host = match &order.work {
+                Work::Command(command) => Some(Arc::clone(command)),
+                Work::Task(_) => None,
+            };
+            let whose = (order.name.clone(), order.run);
+            let reports = (myself.get_derived(), myself.get_derived());
+            Box::new(Probes::new(
+                plan,
+                whose,
+                host,
+                Arc::clone(&order.os),
+                reports,
+            ))
+        });
         let observer = Arc::new(Messenger(myself.clone()));
         let process = match order.work {
             Work::Command(command) => order.os.begin(Job {
@@ -110,6 +177,7 @@ impl Actor for Child {
                 stdin: order.stdin,
                 output: order.output,
                 observer,
+                listen: probes.as_ref().and_then(|probes| probes.listen()),
             }),
             Work::Task(body) => {
                 task::begin(&body, TaskContext::new(order.name, order.run), observer)
@@ -123,6 +191,9 @@ impl Actor for Child {
             machine,
             stopped: None,
             report_to: order.report_to,
+            probes,
+            ending: None,
+            os: order.os,
             process,
         };
         for effect in effects {
@@ -143,6 +214,7 @@ impl Actor for Child {
                     pid: (pid != 0).then_some(pid),
                 });
                 state.feed(&myself, run::Event::Started);
+                state.begin_probes(&myself).await;
             }
             ChildMsg::News(News::NotStarted(error)) => {
                 state.feed(&myself, run::Event::Ended);
@@ -150,11 +222,7 @@ impl Actor for Child {
                 state.report(Reported::NotStarted { error, stopped });
             }
             ChildMsg::News(News::OutputLimit) => state.feed(&myself, run::Event::OutputLimit),
-            ChildMsg::News(News::Ended(end)) => {
-                state.feed(&myself, run::Event::Ended);
-                let stopped = state.stopped;
-                state.report(Reported::Ended { end, stopped });
-            }
+            ChildMsg::News(News::Ended(end)) => state.ended(&myself, end),
             ChildMsg::Stop { grace } => state.feed(&myself, run::Event::StopRequested { grace }),
             ChildMsg::Kill => state.feed(&myself, run::Event::KillRequested),
             ChildMsg::GraceElapsed => state.feed(&myself, run::Event::GraceElapsed),
@@ -163,24 +231,43 @@ impl Actor for Child {
                 let quiet = state.process.quiet();
                 state.feed(&myself, run::Event::IdleDue { quiet });
             }
+            ChildMsg::Probed(report) => state.probed(&myself, report).await,
+            ChildMsg::Rung => state.heard(&myself).await,
+            ChildMsg::CommandGone => state.command_gone(&myself),
             #[cfg(feature = "testing")]
             ChildMsg::Panic => panic!("a fault was injected into the actor of run {}", state.run),
+            #[cfg(feature = "testing")]
+            ChildMsg::PanicProbes => {
+                if let Some(probes) = &state.probes {
+                    probes.panic();
+                }
+            }
         }
         Ok(())
     }
-}
 
-/// Tells the program whose run it is, and which.
-fn introduced(command: &CommandSpec, child: &ChildName, run: RunId) -> CommandSpec {
-    let mut command = command.clone();
-    let told = [
-        ("KIMI_CHILD", child.as_str().to_owned()),
-        ("KIMI_RUN_ID", run.to_string()),
-    ];
-    let told = told.map(|(name, value)| (name.into(), value.into()));
-    // Last, so that it holds whatever else the environment says.
-    command.env.extend(told);
-    command
+    /// Of what is linked here, only probes.
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<ChildMsg>,
+        event: SupervisionEvent,
+        state: &mut ChildState,
+    ) -> Result<(), ActorProcessingErr> {
+        let ended = if let SupervisionEvent::ActorTerminated(cell, left, _) = event {
+            // With it goes the check that it held.
+            drop(left);
+            cell.get_id()
+        } else if let SupervisionEvent::ActorFailed(cell, _) = event {
+            cell.get_id()
+        } else {
+            return Ok(());
+        };
+        if let Some(probes) = &mut state.probes {
+            probes.ended(ended, myself.get_cell()).await;
+            state.go_on_ending(&myself);
+        }
+        Ok(())
+    }
 }
 
 impl ChildState {
@@ -196,6 +283,11 @@ impl ChildState {
             });
         }
         self.machine = machine;
+        if let Some(probes) = &mut self.probes
+            && !matches!(machine, Run::Starting | Run::Running)
+        {
+            probes.end();
+        }
         for effect in effects {
             self.perform(myself, effect);
         }
@@ -220,6 +312,71 @@ impl ChildState {
                 drop(myself.send_after(delay, || ChildMsg::IdleDue));
             }
         }
+    }
+
+    async fn begin_probes(&mut self, myself: &ActorRef<ChildMsg>) {
+        if let Some(probes) = &mut self.probes {
+            probes.begin(myself.get_cell()).await;
+            // What it said may have been faster than the news of its start.
+            self.heard(myself).await;
+        }
+    }
+
+    async fn heard(&mut self, myself: &ActorRef<ChildMsg>) {
+        if let Some(probes) = &mut self.probes {
+            for finding in probes.heard(myself.get_cell()).await {
+                self.report(Reported::Found(finding));
+            }
+        }
+    }
+
+    async fn probed(&mut self, myself: &ActorRef<ChildMsg>, report: ProbeReport) {
+        if let Some(probes) = &mut self.probes
+            && let Some(finding) = probes.reported(report, myself.get_cell()).await
+        {
+            self.report(Reported::Found(finding));
+        }
+    }
+
+    /// Who asked for the end may rely on it that nothing is left. One that nobody asked for is told at once, so that the
+    /// restart can begin.
+    fn ended(&mut self, myself: &ActorRef<ChildMsg>, end: Box<End>) {
+        let was_asked = self.machine != Run::Running;
+        self.feed(myself, run::Event::Ended);
+        let commands = if was_asked { None } else { Some(0) };
+        self.ending = Some(Ending { end, commands });
+        self.go_on_ending(myself);
+    }
+
+    fn go_on_ending(&mut self, myself: &ActorRef<ChildMsg>) {
+        if let Some(ending) = &mut self.ending
+            && ending.commands.is_none()
+            && self.probes.as_ref().is_none_or(|probes| probes.is_gone())
+        {
+            let commands = self.probes.as_ref().map(|probes| probes.commands());
+            let commands = commands.unwrap_or_default();
+            ending.commands = Some(commands.len());
+            for errand in commands {
+                let myself = myself.clone();
+                let then = Box::new(move || drop(myself.cast(ChildMsg::CommandGone)));
+                self.os.when_gone(errand.run(self.run), then);
+            }
+        }
+        if let Some(Ending { end, .. }) = self.ending.take_if(|it| it.commands == Some(0)) {
+            let stopped = self.stopped;
+            self.report(Reported::Ended { end, stopped });
+        }
+    }
+
+    fn command_gone(&mut self, myself: &ActorRef<ChildMsg>) {
+        if let Some(Ending {
+            commands: Some(left),
+            ..
+        }) = &mut self.ending
+        {
+            *left -= 1;
+        }
+        self.go_on_ending(myself);
     }
 
     fn report(&self, news: Reported) {

@@ -1,5 +1,8 @@
 //! The facts of the tree as log records: one line a lifecycle change, the message constant, the data in fields.
 
+use std::error::Error;
+use std::fmt;
+
 use tracing::{debug, error, info, warn};
 
 use crate::policy::event::{EndedBy, Fact, TreeEvent};
@@ -73,5 +76,20 @@ pub(crate) fn log(event: &TreeEvent) {
         Fact::ShutdownStarted { reason, budget } => info!(?reason, ?budget, "shutdown started"),
         Fact::ShutdownForced => warn!("shutdown kills what still runs"),
         Fact::ShutdownFinished => info!("shutdown finished"),
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }

@@ -17,6 +17,8 @@ pub(crate) mod child;
 pub(crate) mod children;
 mod log;
 mod oneshot;
+pub(crate) mod probe;
+pub(crate) mod probes;
 pub(crate) mod root;
 pub(crate) mod signals;
 pub(crate) mod supervisor;

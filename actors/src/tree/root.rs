@@ -20,15 +20,19 @@ use crate::os::{End, Os, Output, SpawnError};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
+use crate::policy::probe::ProbeStatus;
 use crate::policy::run::RunRules;
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, NodeId, RunId, StopSpec};
 use crate::policy::time::Moment;
 use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMode, Timer, Tree};
+#[cfg(feature = "testing")]
+use crate::tree::child::ChildMsg;
 use crate::tree::child::{ChildReport, Reported, RunOrder};
 use crate::tree::children::Children;
-use crate::tree::log;
+use crate::tree::log::{self, Chain};
 use crate::tree::oneshot::{ExecReply, OneShots};
+use crate::tree::probes::{Diagnoses, ProbePlan};
 use crate::tree::signals::SignalOrder;
 use crate::tree::supervisor::{RunLost, Supervisor, SupervisorMsg};
 use crate::tree::timer::TimerMsg;
@@ -77,6 +81,7 @@ pub(crate) enum RootMsg {
     /// The signal actor, whose loss ends the tree.
     SignalsAre(ActorId),
     Status(RpcReplyPort<Vec<ChildStatus>>),
+    ProbeStatus(NodeId, RpcReplyPort<ProbeStatus>),
     #[cfg(feature = "testing")]
     Inject(crate::testing::Fault),
 }
@@ -122,6 +127,7 @@ pub(crate) struct Job {
     pub(crate) work: Work,
     pub(crate) output: Output,
     pub(crate) stop: StopSpec,
+    pub(crate) probes: Option<Arc<ProbePlan>>,
 }
 
 pub(crate) struct RootArguments {
@@ -162,6 +168,7 @@ pub(crate) struct RootState {
     lost_reports: DerivedActorRef<RunLost>,
     one_shots: OneShots,
     until_down: Vec<UntilDown>,
+    diagnoses: Diagnoses,
     survivors: Vec<(ChildName, u32)>,
     finish: Option<Finish>,
 }
@@ -192,6 +199,7 @@ impl Actor for Root {
             lost_reports: myself.get_derived(),
             one_shots: OneShots::default(),
             until_down: Vec::new(),
+            diagnoses: Diagnoses::default(),
             survivors: Vec::new(),
             finish: None,
         })
@@ -267,6 +275,9 @@ impl Actor for Root {
             RootMsg::Status(reply) => {
                 // Who asked may be gone.
                 drop(reply.send(state.status()));
+            }
+            RootMsg::ProbeStatus(child, reply) => {
+                drop(reply.send(state.diagnoses.of(child)));
             }
             #[cfg(feature = "testing")]
             RootMsg::Inject(fault) => state.inject(fault),
@@ -389,8 +400,8 @@ impl RootState {
 
     fn run_order(&mut self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
-        let (work, stdin, output, rules) = if let Some(exec) = self.one_shots.at(child) {
-            (exec.work(), exec.stdin(), exec.output(), exec.rules())
+        let (work, stdin, output, rules, probes) = if let Some(exec) = self.one_shots.at(child) {
+            (exec.work(), exec.stdin(), exec.output(), exec.rules(), None)
         } else {
             let job = self.arguments.jobs.get(&child)?;
             let rules = RunRules::from(job.stop);
@@ -399,6 +410,7 @@ impl RootState {
                 Stdin::default(),
                 job.output.clone(),
                 rules,
+                job.probes.clone(),
             )
         };
         Some(RunOrder {
@@ -409,6 +421,7 @@ impl RootState {
             stdin,
             output,
             rules,
+            probes,
             os: Arc::clone(&self.arguments.os),
             report_to: self.child_reports.clone(),
         })
@@ -555,6 +568,10 @@ impl RootState {
                 self.ended(child, run, *end, stopped);
                 Event::Exited { child, run, exit }
             }
+            Reported::Found(finding) => match self.diagnoses.note(child, run, finding) {
+                Some(event) => event,
+                None => return,
+            },
         };
         self.feed(myself, event).await;
     }
@@ -639,39 +656,25 @@ impl RootState {
                     self.order_supervisor(node, SupervisorMsg::Panic);
                 }
             }
-            Fault::PanicChild(name) => {
-                let tree = &self.arguments.tree;
-                let Some(child) = tree.find(name.as_str()) else {
-                    return;
-                };
-                let Some(run) = tree.live_run(child) else {
-                    return;
-                };
-                match tree.parent(child) {
-                    NodeId::ROOT => {
-                        self.children
-                            .tell(child, run, crate::tree::child::ChildMsg::Panic);
-                    }
-                    parent => {
-                        self.order_supervisor(parent, SupervisorMsg::PanicChild { child, run });
-                    }
-                }
-            }
+            Fault::PanicChild(name) => self.inject_into_run(&name, ChildMsg::Panic),
+            Fault::PanicProbe(name) => self.inject_into_run(&name, ChildMsg::PanicProbes),
         }
     }
-}
 
-/// An error with its causes, on one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+    #[cfg(feature = "testing")]
+    fn inject_into_run(&self, child: &ChildName, fault: ChildMsg) {
+        let tree = &self.arguments.tree;
+        let Some(child) = tree.find(child.as_str()) else {
+            return;
+        };
+        let Some(run) = tree.live_run(child) else {
+            return;
+        };
+        match tree.parent(child) {
+            NodeId::ROOT => self.children.tell(child, run, fault),
+            parent => {
+                self.order_supervisor(parent, SupervisorMsg::Inject { child, run, fault });
+            }
         }
-        Ok(())
     }
 }

@@ -33,9 +33,10 @@ pub(crate) enum SupervisorMsg {
     #[cfg(feature = "testing")]
     Panic,
     #[cfg(feature = "testing")]
-    PanicChild {
+    Inject {
         child: NodeId,
         run: RunId,
+        fault: crate::tree::child::ChildMsg,
     },
 }
 
@@ -91,11 +92,7 @@ impl Actor for Supervisor {
             #[cfg(feature = "testing")]
             SupervisorMsg::Panic => panic!("a fault was injected into the actor of a supervisor"),
             #[cfg(feature = "testing")]
-            SupervisorMsg::PanicChild { child, run } => {
-                state
-                    .children
-                    .tell(child, run, crate::tree::child::ChildMsg::Panic);
-            }
+            SupervisorMsg::Inject { child, run, fault } => state.children.tell(child, run, fault),
         }
         state.end_if_done(&myself);
         Ok(())

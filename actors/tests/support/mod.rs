@@ -172,6 +172,7 @@ pub fn begin(os: &dyn Os, command: CommandSpec, output: Output) -> Begun {
         stdin: Stdin::default(),
         output,
         observer: Arc::clone(&told) as Arc<dyn Observer>,
+        listen: None,
     });
     Begun { run, process, told }
 }
