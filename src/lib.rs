@@ -5,6 +5,7 @@ pub mod document;
 pub mod exit_code;
 pub mod manifest;
 pub mod quantity;
+pub mod secret;
 pub mod settings;
 pub mod words;
 
