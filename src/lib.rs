@@ -3,11 +3,15 @@
 pub mod cli;
 pub mod document;
 pub mod exit_code;
+pub mod graph;
 pub mod manifest;
+pub mod procfile;
 pub mod quantity;
+pub mod resolved;
 pub mod secret;
 pub mod settings;
 pub mod words;
+pub mod written;
 
 /// Tries the code in the README.
 #[cfg(doctest)]

@@ -73,7 +73,7 @@ fn what_is_not_understood_is_a_usage_error() {
 #[test]
 fn config_prints_settings_that_can_be_read_again() {
     let here = tempfile::tempdir().unwrap();
-    let printed = answer(here.path(), &["config"]);
+    let printed = answer(here.path(), &["config", "--settings"]);
     assert_eq!(printed.code, Some(0));
     let settings: kimi_shell::settings::Settings = toml::from_str(&printed.stdout).unwrap();
     assert_eq!(settings, kimi_shell::settings::Settings::default());
@@ -191,7 +191,7 @@ fn a_manifest_can_come_on_standard_input() {
         .stdin(fs::File::open(&file).unwrap())
         .output()
         .unwrap();
-    assert!(Answer::of(&output).stdout.contains("port = 7"));
+    assert!(Answer::of(&output).stdout.contains("port: 7"));
 }
 
 #[test]

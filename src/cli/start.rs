@@ -11,7 +11,7 @@ use kimi_actors::os::{Output, SpawnError, limits, resolve};
 use kimi_actors::policy::escalation::{Action as SignalAction, SignalRules};
 use kimi_actors::policy::event::Fact;
 use kimi_actors::policy::signal::Signal;
-use kimi_actors::policy::spec::{ChildName, InvalidName, Lifetime};
+use kimi_actors::policy::spec::{ChildName, Lifetime};
 use kimi_actors::policy::tree::ShutdownMode;
 use kimi_actors::{
     ForceExitPolicy, RuntimeBuilder, RuntimeHandle, STATUS_TARGET, ShutdownReport, ShutdownTimeout,
@@ -46,7 +46,7 @@ pub struct StartArgs {
     pub all: bool,
 
     /// The services and tasks to start, with what they depend on
-    #[arg(value_name = "NAME", value_parser = name)]
+    #[arg(value_name = "NAME", value_parser = super::name)]
     pub names: Vec<ChildName>,
 
     /// How to show what happens
@@ -65,10 +65,6 @@ pub enum StartOutput {
     Plain,
     /// One JSON object for each event and each line of output
     Ndjson,
-}
-
-fn name(text: &str) -> Result<ChildName, InvalidName> {
-    ChildName::new(text)
 }
 
 /// Why the foreground supervisor did not start.
@@ -112,7 +108,8 @@ fn list(missing: &[(ChildName, SpawnError)]) -> String {
     missing.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error and what it was caused by, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes
         .map(ToString::to_string)
@@ -285,7 +282,10 @@ async fn abort(handle: RuntimeHandle, failed: Arc<Notify>) {
     handle.ask_shutdown(ShutdownMode::Graceful);
 }
 
-fn shutdown_timeout(settings: &Settings, origins: &crate::settings::Origins) -> ShutdownTimeout {
+pub(super) fn shutdown_timeout(
+    settings: &Settings,
+    origins: &crate::settings::Origins,
+) -> ShutdownTimeout {
     let signals = &settings.signals;
     if !signals.force_exit_after_timeout {
         ShutdownTimeout::Unlimited

@@ -34,7 +34,7 @@ pub struct Span {
 }
 
 /// A value and its place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Where it stands.
     pub span: Span,
@@ -43,7 +43,7 @@ pub struct Node {
 }
 
 /// What a node is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A single value.
     Scalar(Scalar),
@@ -80,7 +80,7 @@ pub enum ScalarKind {
 }
 
 /// One key of a map with its value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: String,
@@ -123,6 +123,17 @@ impl Node {
         match &self.content {
             Content::Scalar(scalar) => Some(scalar),
             Content::List(_) | Content::Map(_) => None,
+        }
+    }
+
+    /// The value of a key, if it is a map that has it.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        match &self.content {
+            Content::Map(entries) => entries
+                .iter()
+                .find(|entry| entry.key == key)
+                .map(|entry| &entry.value),
+            Content::Scalar(_) | Content::List(_) => None,
         }
     }
 
