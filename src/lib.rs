@@ -1,6 +1,7 @@
 //! The application around `kimi-actors`: command line, manifests and settings.
 
 pub mod cli;
+pub mod critical_path;
 pub mod document;
 pub mod exit_code;
 pub mod graph;

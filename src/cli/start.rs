@@ -24,6 +24,7 @@ use tracing_subscriber::registry::Registry;
 
 use crate::cli::screen::{Screen, Style};
 use crate::cli::{Context, Error, FileArgs};
+use crate::critical_path::StartUp;
 use crate::document::nearest::did_you_mean;
 use crate::exit_code;
 use crate::manifest::reach::Reach;
@@ -196,7 +197,11 @@ async fn supervise(
         .iter()
         .map(|(name, _)| name.clone())
         .collect();
-    let screen = Screen::start(style, names).map_err(ForegroundError::Setup)?;
+    let asked = Reach::of(&manifest.rules).closure(&args.names);
+    let start_up = StartUp::of(&manifest.rules, |child| {
+        asked.is_empty() || asked.contains(child)
+    });
+    let screen = Screen::start(style, names, start_up).map_err(ForegroundError::Setup)?;
     let settings = &manifest.settings;
     let is_embedded = manifest.location == Location::Embedded;
     let shutdown_timeout = shutdown_timeout(settings, &manifest.origins);
