@@ -146,7 +146,14 @@ impl Reading<'_> {
             return;
         };
         if let Some(first) = self.seen.insert(name.to_string(), number) {
-            let message = format!("`{original}` stands in line {first} already, as `{name}`");
+            let same = |process: &&Process| process.name == name;
+            let name = match self.procfile.processes.iter().find(same) {
+                Some(process) if process.original != original => {
+                    format!(": both would be called `{name}`")
+                }
+                Some(_) | None => String::new(),
+            };
+            let message = format!("`{original}` stands in line {first} already{name}");
             return self.wrong(begin, name_end, message);
         }
         let position = u16::try_from(self.procfile.processes.len()).unwrap_or(u16::MAX);

@@ -69,13 +69,15 @@ fn is_plain(text: &str) -> bool {
     const WORDS: [&str; 12] = [
         "y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf",
     ];
-    let is_calm = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | '/');
+    // Signs that mean something at the beginning only, or not at all; commas and brackets do in a list.
+    let is_calm = |c: char| c.is_ascii_alphanumeric() || " _-./:$=+@;()~%&*<>|!'\"^".contains(c);
     let begins = |c: char| c.is_ascii_alphabetic() || c == '/';
     let is_word = WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));
     quantity::duration(text).is_ok()
         || (text.starts_with(begins) || text.starts_with("./"))
             && text.chars().all(is_calm)
-            && !text.ends_with(' ')
+            && !text.ends_with([' ', ':'])
+            && !text.contains(": ")
             && !is_word
 }
 
@@ -276,6 +278,10 @@ mod tests {
             "22:22",
             "2026-11-01",
             "a: b",
+            "a:",
+            "a:b",
+            "http://x:80/y=z",
+            "a -p $X; b 'c' | \"d\" && !e",
             "a #b",
             "- a",
             "***",
