@@ -245,7 +245,7 @@ fn other_tools_find_every_node_and_every_frame_closed() {
         })
         .map(|(id, _)| id)
         .collect();
-    for edge in mermaid.lines().filter(|line| line.contains("|")) {
+    for edge in mermaid.lines().filter(|line| line.contains('|')) {
         let ends: Vec<&str> = edge
             .split_whitespace()
             .filter(|word| word.starts_with('n'))

@@ -255,9 +255,10 @@ fn no_environment_value_is_shown() {
 
 #[test]
 fn many_mistakes_are_counted_and_not_all_shown_to_people() {
-    let services: String = (0..200)
+    let services: Vec<String> = (0..200)
         .map(|n| format!("  s{n}: {{ shell: x, bogus: 1 }}\n"))
         .collect();
+    let services = services.concat();
     let here = directory(&[(
         "kimi-shell.yaml",
         &format!("version: 1\nservices:\n{services}"),

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use clap_complete::Shell;
 use kimi_actors::policy::spec::ChildName;
 
@@ -88,7 +88,7 @@ fn script(shell: CompletionShell) -> String {
         CompletionShell::PowerShell => Shell::PowerShell,
     };
     let mut script = Vec::new();
-    clap_complete::generate(generator, &mut help::program(), PROGRAM, &mut script);
+    clap_complete::generate(generator, &mut offered(), PROGRAM, &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     match shell {
         CompletionShell::Bash => bash(&script),
@@ -98,9 +98,51 @@ fn script(shell: CompletionShell) -> String {
     }
 }
 
-/// Where a name is expected, the words to choose from hold a placeholder.
+/// The command line without its hidden verbs, which would be offered too.
+fn offered() -> Command {
+    let program = help::program();
+    let verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set());
+    Command::new(PROGRAM)
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .args(program.get_arguments().cloned())
+        .subcommands(verbs.cloned())
+}
+
+/// The verbs that take names, by all their names.
+fn verbs_with_names() -> Vec<String> {
+    let takes_names = |verb: &&Command| {
+        verb.get_positionals()
+            .any(|argument| argument.get_id() == "names")
+    };
+    let program = offered();
+    let verbs = program.get_subcommands().filter(takes_names);
+    verbs
+        .flat_map(Command::get_name_and_visible_aliases)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The words to choose from stand in a line of their own after the name of the verb.
 fn bash(script: &str) -> String {
-    script.replace("[NAME]...", &format!("$({ASK})"))
+    // The generator takes the hyphen of our name for the sign between verbs, but in one of two places only.
+    let script = script.replace("kimi__subcmd__shell", "kimi__shell");
+    let labels: Vec<String> = verbs_with_names()
+        .iter()
+        .map(|verb| format!("kimi__shell__subcmd__{verb})"))
+        .collect();
+    let mut takes_names = false;
+    let mut shown = String::with_capacity(script.len());
+    for line in script.lines() {
+        let words = line.trim().strip_prefix("opts=").filter(|_| takes_names);
+        match words.and_then(|_| line.strip_suffix('"')) {
+            // Writing to a string cannot fail.
+            Some(line) => drop(writeln!(shown, "{line} $({ASK})\"")),
+            None => drop(writeln!(shown, "{line}")),
+        }
+        takes_names = labels.iter().any(|label| line.trim() == label);
+    }
+    shown
 }
 
 /// Where a name is expected, files are offered.
@@ -124,23 +166,12 @@ fn zsh(script: &str) -> String {
     }
 }
 
-/// The verbs that take names.
 fn fish(mut script: String) -> String {
-    let program = help::program();
-    let takes_names = |verb: &&clap::Command| {
-        verb.get_positionals()
-            .any(|argument| argument.get_id() == "names")
-    };
-    let verbs: Vec<&str> = program
-        .get_subcommands()
-        .filter(takes_names)
-        .flat_map(clap::Command::get_name_and_visible_aliases)
-        .collect();
+    let verbs = verbs_with_names().join(" ");
     // Writing to a string cannot fail.
     let _infallible = writeln!(
         script,
-        "complete -c kimi-shell -n \"__fish_seen_subcommand_from {}\" -f -a \"({ASK})\"",
-        verbs.join(" ")
+        "complete -c kimi-shell -n \"__fish_seen_subcommand_from {verbs}\" -f -a \"({ASK})\""
     );
     script
 }
