@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Read;
 use std::process::Stdio;
 
-use support::{Answer, answer, kimi_shell};
+use support::{Answer, answer, kimi_shell, outside, skip};
 
 const GOOD: &str = "version: 1\nservices: { a: { command: [sleep, 1] } }\n";
 
@@ -73,7 +73,7 @@ fn what_is_not_understood_is_a_usage_error() {
 #[test]
 fn config_prints_settings_that_can_be_read_again() {
     let here = tempfile::tempdir().unwrap();
-    let printed = answer(here.path(), &["config"]);
+    let printed = answer(here.path(), &["config", "--settings"]);
     assert_eq!(printed.code, Some(0));
     let settings: kimi_shell::settings::Settings = toml::from_str(&printed.stdout).unwrap();
     assert_eq!(settings, kimi_shell::settings::Settings::default());
@@ -191,7 +191,7 @@ fn a_manifest_can_come_on_standard_input() {
         .stdin(fs::File::open(&file).unwrap())
         .output()
         .unwrap();
-    assert!(Answer::of(&output).stdout.contains("port = 7"));
+    assert!(Answer::of(&output).stdout.contains("port: 7"));
 }
 
 #[test]
@@ -271,5 +271,233 @@ fn a_full_disk_is_a_failure() {
         answer.stderr.contains("cannot write to standard output"),
         "{}",
         answer.stderr
+    );
+}
+
+/// Everything that can hold a secret, and what must be seen all the same.
+const SECRETIVE: &str = r#"
+version: 1
+x-note: { token: hunter2 }
+services:
+  db:
+    command: [psql, --password=hunter2, --token, hunter2, "postgres://me:hunter2@db/x", --port, "5432"]
+    env: { LOG: hunter2, PORT: 7 }
+  api:
+    shell: "TOKEN=hunter2 curl -H 'Authorization: Bearer hunter2' http://x/?api_key=hunter2&y=2 # hello"
+    depends_on: [db]
+    restart: { policy: on_failure, backoff: { max: 9s } }
+supervisors:
+  pair: { children: [db, api] }
+"#;
+
+#[test]
+fn config_prints_the_whole_manifest_without_its_secrets() {
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("kimi-shell.yaml"), SECRETIVE).unwrap();
+    for format in ["yaml", "toml", "json"] {
+        let printed = answer(here.path(), &["config", "-o", format]);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        assert!(!printed.stdout.contains("hunter2"), "{}", printed.stdout);
+        for seen in [
+            "5432",
+            "hello",
+            "LOG",
+            "one_for_one",
+            "graceful_shutdown_timeout",
+            "500ms",
+            "9s",
+        ] {
+            assert!(printed.stdout.contains(seen), "{seen}\n{}", printed.stdout);
+        }
+    }
+    let printed = answer(here.path(), &["config", "-o", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let api = &json["manifest"]["services"]["api"];
+    assert_eq!(api["depends_on"]["db"]["condition"], "ready");
+    assert_eq!(api["type"], "service");
+    let restart = &api["restart"];
+    assert_eq!(
+        (&restart["policy"], &restart["max_restarts"]),
+        (&"on_failure".into(), &5.into())
+    );
+    assert_eq!(
+        (&restart["backoff"]["max"], &restart["backoff"]["initial"]),
+        (&"9s".into(), &"500ms".into())
+    );
+    assert_eq!(json["manifest"]["services"]["db"]["env"]["PORT"], "***");
+    assert_eq!(json["manifest"]["settings"], json["settings"]);
+    assert_eq!(json["manifest"]["x-note"], serde_json::Value::Null);
+}
+
+#[test]
+fn what_config_prints_is_a_manifest_again() {
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("kimi-shell.yaml"), SECRETIVE).unwrap();
+    let whole = |file: &str| -> serde_json::Value {
+        let printed = answer(here.path(), &["config", "-f", file, "-o", "json"]);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        serde_json::from_str(&printed.stdout).unwrap()
+    };
+    let first = whole("kimi-shell.yaml");
+    for format in ["yaml", "toml"] {
+        let file = format!("again.{format}");
+        let printed = answer(
+            here.path(),
+            &["config", "-f", "kimi-shell.yaml", "-o", format],
+        );
+        fs::write(here.path().join(&file), printed.stdout).unwrap();
+        assert_eq!(whole(&file), first, "{format}");
+    }
+}
+
+#[test]
+fn without_a_manifest_config_prints_the_demonstration_and_says_so() {
+    let here = tempfile::tempdir().unwrap();
+    let printed = answer(here.path(), &["config"]);
+    assert_eq!(printed.code, Some(0));
+    assert!(printed.stdout.contains("heartbeat:"), "{}", printed.stdout);
+    assert!(
+        printed.stderr.contains("kimi-shell init"),
+        "{}",
+        printed.stderr
+    );
+}
+
+#[test]
+fn origins_can_be_read_as_yaml_too() {
+    let here = tempfile::tempdir().unwrap();
+    let words = [
+        "config",
+        "--origins",
+        "-o",
+        "yaml",
+        "--set",
+        "stop.timeout=7s",
+    ];
+    let printed = answer(here.path(), &words);
+    assert_eq!(printed.code, Some(0));
+    let line = printed
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("stop.timeout: \"7s\""));
+    assert!(
+        line.unwrap().ends_with("# flag: --set"),
+        "{}",
+        printed.stdout
+    );
+}
+
+#[test]
+fn every_verb_stands_in_one_group_of_the_help() {
+    let here = tempfile::tempdir().unwrap();
+    let help = answer(here.path(), &["help"]).stdout;
+    for verb in [
+        "init",
+        "validate",
+        "graph",
+        "config",
+        "schema",
+        "start",
+        "completion",
+        "help",
+        "version",
+    ] {
+        let lines = help
+            .lines()
+            .filter(|line| line.starts_with(&format!("  {verb} ")));
+        assert_eq!(lines.count(), 1, "{verb}\n{help}");
+    }
+    assert!(!help.contains("__complete"), "{help}");
+    for heading in ["Write and check:", "Run:", "Help:"] {
+        assert!(help.contains(heading), "{help}");
+    }
+    assert_eq!(answer(here.path(), &["--help"]).stdout, help);
+}
+
+#[test]
+fn the_schema_is_json_that_knows_what_it_describes() {
+    let here = tempfile::tempdir().unwrap();
+    let printed = answer(here.path(), &["schema"]);
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+    let schema: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+    for key in ["version", "services", "supervisors", "settings"] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+}
+
+#[test]
+fn every_shell_gets_its_completions_and_says_where_to_put_them() {
+    let here = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let printed = answer(here.path(), &["completion", shell]);
+        assert_eq!(
+            (printed.code, printed.stderr.as_str()),
+            (Some(0), ""),
+            "{shell}"
+        );
+        assert!(printed.stdout.contains("validate"), "{shell}");
+        let asks = printed.stdout.contains("kimi-shell __complete-names");
+        assert_eq!(asks, ["bash", "zsh", "fish"].contains(&shell), "{shell}");
+        let help = answer(here.path(), &["completion", "--help"]).stdout;
+        assert!(
+            help.contains(&format!("kimi-shell completion {shell} >")),
+            "{help}"
+        );
+    }
+    assert_eq!(answer(here.path(), &["completion", "tcsh"]).code, Some(2));
+}
+
+#[test]
+fn bash_completes_verbs_and_the_names_of_the_manifest() {
+    let has_bash = outside("bash").args(["-c", "true"]).output().is_ok();
+    if !has_bash {
+        return skip("there is no bash to complete");
+    }
+    let here = tempfile::tempdir().unwrap();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_kimi-shell"));
+    let completed = |words: &str, count: usize| -> Vec<String> {
+        // What bash does when somebody presses Tab.
+        let script = format!(
+            "source <(kimi-shell completion bash); COMP_WORDS=({words}); COMP_CWORD={count}; \
+             spec=$(complete -p kimi-shell); ask=${{spec#*-F }}; ask=${{ask%% *}}; \
+             \"$ask\" kimi-shell \"${{COMP_WORDS[{count}]}}\" \"${{COMP_WORDS[{count}-1]}}\"; \
+             printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let path = std::env::join_paths([
+            program.parent().unwrap(),
+            "/usr/bin".as_ref(),
+            "/bin".as_ref(),
+        ]);
+        let output = outside("bash")
+            .args(["-c", &script])
+            .current_dir(here.path())
+            .env_clear()
+            .env("PATH", path.unwrap())
+            .env("HOME", here.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let answer = Answer::of(&output);
+        assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+        answer.stdout.lines().map(str::to_owned).collect()
+    };
+    assert_eq!(completed("kimi-shell val", 1), ["validate"]);
+    fs::write(here.path().join("kimi-shell.yaml"), SECRETIVE).unwrap();
+    for words in ["kimi-shell start p", "kimi-shell graph p"] {
+        assert_eq!(completed(words, 2), ["pair"], "{words}");
+    }
+    assert_eq!(completed("kimi-shell start db a", 3), ["api"]);
+    fs::write(here.path().join("kimi-shell.yaml"), "wrong").unwrap();
+    assert_eq!(completed("kimi-shell start p", 2), [""]);
+}
+
+#[test]
+fn the_names_of_a_manifest_are_told_to_completions() {
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("kimi-shell.yaml"), SECRETIVE).unwrap();
+    let names = answer(here.path(), &["__complete-names"]);
+    assert_eq!(
+        (names.code, names.stdout.as_str()),
+        (Some(0), "api\ndb\npair\n")
     );
 }

@@ -1,4 +1,4 @@
-//! `config`: the effective settings, and who set them.
+//! `config`: the manifest with all that is filled in, and the settings with who set them.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -7,8 +7,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::cli::{Context, Error, FileArgs, out};
+use crate::document::Format;
 use crate::manifest::Manifest;
 use crate::settings::{Effective, Origins, Settings};
+use crate::{resolved, secret, written};
 
 /// What `config` takes.
 #[derive(Clone, Debug, Args)]
@@ -16,53 +18,101 @@ pub struct ConfigArgs {
     #[command(flatten)]
     pub(super) file: FileArgs,
 
-    /// Show for each setting which layer set it, and where
+    /// Print the settings only, as in the user's file
+    #[arg(long)]
+    pub settings: bool,
+
+    /// Print the settings only, each with the layer that set it, and where
     #[arg(long)]
     pub origins: bool,
 
-    /// The format
-    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: ConfigOutput,
+    /// The format [default: yaml; of settings: toml]
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub output: Option<ConfigOutput>,
 }
 
-/// In which format settings are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+/// In which format configuration is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ConfigOutput {
-    /// TOML, as in the user's file
-    #[default]
+    /// YAML
+    Yaml,
+    /// TOML
     Toml,
-    /// JSON
+    /// JSON, always with both manifest and settings
     Json,
 }
 
-/// Prints the settings.
+/// Prints the configuration. Secrets are hidden.
 pub fn run(args: &ConfigArgs, context: &Context) -> Result<ExitCode, Error> {
-    let (settings, origins) = if let Some(location) = context.manifest_location()? {
-        let manifest = Manifest::load(location, &context.inputs)?;
-        (manifest.settings, manifest.origins)
+    let text = if args.settings || args.origins {
+        settings_of(args, context)?
     } else {
-        let effective = Effective::load(&context.inputs)?;
-        (effective.settings, effective.origins)
-    };
-    let text = match (args.output, args.origins) {
-        (ConfigOutput::Toml, false) => toml::to_string(&settings)?,
-        (ConfigOutput::Toml, true) => with_origins(&settings, &origins)?,
-        (ConfigOutput::Json, with_origins) => as_json(&settings, &origins, with_origins)?,
+        let manifest = context.manifest_or_demonstration(&[])?;
+        match args.output {
+            Some(ConfigOutput::Json) => as_json(Some(&manifest), &manifest.settings, None)?,
+            Some(ConfigOutput::Toml) => document(&manifest, Format::Toml)?,
+            Some(ConfigOutput::Yaml) | None => document(&manifest, Format::Yaml)?,
+        }
     };
     out::print(&text).map_err(Error::Output)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// One key a line, by its whole name; this too is TOML.
-fn with_origins(settings: &Settings, origins: &Origins) -> Result<String, Error> {
+fn document(manifest: &Manifest, format: Format) -> Result<String, Error> {
+    Ok(written::document(&resolved::manifest(manifest)?, format)?)
+}
+
+/// Settings need no manifest.
+fn settings_of(args: &ConfigArgs, context: &Context) -> Result<String, Error> {
+    let manifest = match context.manifest_location()? {
+        Some(location) => Some(Manifest::load(location, &context.inputs)?),
+        None => None,
+    };
+    let Effective { settings, origins } = match &manifest {
+        Some(manifest) => Effective {
+            settings: manifest.settings.clone(),
+            origins: manifest.origins.clone(),
+        },
+        None => Effective::load(&context.inputs)?,
+    };
+    match (args.output.unwrap_or(ConfigOutput::Toml), args.origins) {
+        (ConfigOutput::Json, with_origins) => as_json(
+            manifest.as_ref(),
+            &settings,
+            with_origins.then_some(&origins),
+        ),
+        (ConfigOutput::Toml, false) => Ok(written::document(
+            &resolved::settings(&settings)?,
+            Format::Toml,
+        )?),
+        (ConfigOutput::Yaml, false) => Ok(written::document(
+            &resolved::settings(&settings)?,
+            Format::Yaml,
+        )?),
+        (ConfigOutput::Toml, true) => with_origins(&settings, &origins, Format::Toml),
+        (ConfigOutput::Yaml, true) => with_origins(&settings, &origins, Format::Yaml),
+    }
+}
+
+/// One key a line, by its whole name.
+fn with_origins(settings: &Settings, origins: &Origins, format: Format) -> Result<String, Error> {
     let tree = toml::Value::try_from(settings)?;
     let mut lines: Vec<(String, String)> = Vec::new();
     for (key, origin) in origins.iter() {
         let names: Vec<&str> = key.split('.').collect();
         let value = names.iter().try_fold(&tree, |value, name| value.get(name));
         if let Some(value) = value {
-            let key = names.into_iter().map(quoted).collect::<Vec<_>>().join(".");
-            lines.push((format!("{key} = {value}"), origin.to_string()));
+            let value = value.to_string();
+            let value = secret::line(&value);
+            let line = match format {
+                Format::Toml => {
+                    let key: Vec<String> = names.into_iter().map(quoted).collect();
+                    format!("{} = {value}", key.join("."))
+                }
+                // A value of TOML within a line is one of YAML, but for tables, which have no origin of their own.
+                Format::Yaml => format!("{key}: {value}"),
+            };
+            lines.push((line, origin.to_string()));
         }
     }
     let width = lines
@@ -89,12 +139,19 @@ fn quoted(name: &str) -> String {
     }
 }
 
-fn as_json(settings: &Settings, origins: &Origins, with_origins: bool) -> Result<String, Error> {
+fn as_json(
+    manifest: Option<&Manifest>,
+    settings: &Settings,
+    origins: Option<&Origins>,
+) -> Result<String, Error> {
     let mut answer = json!({
         "schema_version": 1,
-        "settings": serde_json::to_value(settings)?,
+        "settings": written::json(&resolved::settings(settings)?),
     });
-    if with_origins {
+    if let Some(manifest) = manifest {
+        answer["manifest"] = written::json(&resolved::manifest(manifest)?);
+    }
+    if let Some(origins) = origins {
         answer["origins"] = origins
             .iter()
             .map(|(key, origin)| {

@@ -1,14 +1,19 @@
 //! The command line: what can be typed, one file a verb.
 
 pub mod bench;
+pub mod completion;
 pub mod config;
 pub mod exec;
+pub mod graph;
 pub mod help;
+pub mod init;
 pub mod out;
 pub mod progress;
+pub mod schema;
 pub mod screen;
 pub mod session;
 pub mod start;
+pub mod validate;
 pub mod version;
 
 use std::fmt::Write as _;
@@ -16,12 +21,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use kimi_actors::policy::spec::ChildName;
+use clap::{FromArgMatches, Parser, Subcommand};
+use kimi_actors::policy::order::RuleError;
+use kimi_actors::policy::spec::{ChildName, InvalidName};
 
 use crate::cli::out::{Color, ColorChoice, ColorEnvironment};
+use crate::document::nearest::did_you_mean;
 use crate::exit_code;
 use crate::manifest::discover::discover;
+use crate::manifest::reach::Reach;
 use crate::manifest::{DiscoverError, Location, Manifest, ManifestError};
 use crate::performance::MeasureError;
 use crate::settings::{Effective, Inputs, Settings, SettingsError};
@@ -64,21 +72,34 @@ pub struct FileArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Start services, show what they do, and stop them in order on Ctrl-C
+    /// Write a first manifest, or one from a Procfile
+    Init(init::InitArgs),
+    /// Say all that is wrong with manifests
+    Validate(validate::ValidateArgs),
+    /// Show who waits for whom, and what starts and stops when
+    Graph(graph::GraphArgs),
+    /// Print the manifest with all defaults, and the settings
+    Config(config::ConfigArgs),
+    /// Start services and stop them in order on Ctrl-C
     #[command(visible_alias = "up")]
     Start(start::StartArgs),
     /// Run one command with bounds and leave nothing of it behind
     Exec(exec::ExecArgs),
-    /// Print the effective settings
-    Config(config::ConfigArgs),
     /// Run commands from standard input in one shell that stays
     Session(session::SessionArgs),
     /// Measure what this machine reaches, against the thresholds of the settings
     Bench(bench::BenchArgs),
+    /// Print the JSON Schema of manifests
+    Schema,
+    /// Print the completions of a shell
+    Completion(completion::CompletionArgs),
     /// Print this help, that of a verb, or the exit codes
     Help(help::HelpArgs),
     /// Print the version
     Version(version::VersionArgs),
+    /// Print what can be named, for completions
+    #[command(name = completion::NAMES, hide = true)]
+    CompleteNames(completion::NamesArgs),
 }
 
 /// What all verbs are given.
@@ -115,6 +136,20 @@ pub enum Error {
     /// The settings cannot be written down.
     #[error("cannot write the settings as JSON")]
     Json(#[from] serde_json::Error),
+    /// The waits of a manifest cannot be put in order.
+    #[error("cannot put the manifest in order: {}", list(.0))]
+    Order(Vec<RuleError>),
+    /// A name on the command line is none of the manifest's.
+    #[error("the manifest has no service, task or supervisor `{name}`{hint}")]
+    UnknownName {
+        /// The name.
+        name: ChildName,
+        /// A known name that is near, as a question.
+        hint: String,
+    },
+    /// No first manifest was written.
+    #[error(transparent)]
+    Init(#[from] init::InitError),
     /// There is no such subject.
     #[error("there is no help about `{subject}`; try `kimi-shell help`")]
     NoSuchHelp {
@@ -139,18 +174,58 @@ impl Error {
     /// The code that the program ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Manifest(_) | Self::Settings(_) => exit_code::INVALID_CONFIGURATION,
-            Self::NoSuchHelp { .. } => exit_code::USAGE,
+            Self::Manifest(_) | Self::Settings(_) | Self::Order(_) => {
+                exit_code::INVALID_CONFIGURATION
+            }
+            Self::NoSuchHelp { .. } | Self::UnknownName { .. } => exit_code::USAGE,
             Self::Session(_) => exit_code::EXEC_FAILED,
             Self::NoDirectory(_)
             | Self::Output(_)
             | Self::Toml(_)
             | Self::Json(_)
             | Self::Measure(_) => exit_code::FAILED,
+            Self::Init(error) => error.exit_code(),
             Self::Foreground(error) => error.exit_code(),
             Self::Exec(error) => error.exit_code(),
         }
     }
+
+    /// What can be done about it, where the error itself does not say so.
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Manifest(ManifestError::Unreadable(_)) => {
+                Some("name the manifest with `--file`, or write a first one with `kimi-shell init`")
+            }
+            Self::Manifest(ManifestError::NoDirectory(_)) | Self::NoDirectory(_) => {
+                Some("change to a directory that exists")
+            }
+            Self::Order(_) | Self::Manifest(ManifestError::Invalid(_)) => {
+                Some("correct this, and look at it again with `kimi-shell validate`")
+            }
+            Self::UnknownName { .. } => Some("`kimi-shell graph` shows all names"),
+            Self::Output(_) => Some("make room, or write somewhere else"),
+            Self::Manifest(ManifestError::Undiscovered(_) | ManifestError::Settings(_))
+            | Self::Settings(_)
+            | Self::Toml(_)
+            | Self::Json(_)
+            | Self::NoSuchHelp { .. }
+            | Self::Init(_)
+            | Self::Exec(_)
+            | Self::Session(_)
+            | Self::Measure(_)
+            | Self::Foreground(_) => None,
+        }
+    }
+}
+
+fn list(errors: &[RuleError]) -> String {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    errors.join("; ")
+}
+
+/// A name on the command line.
+fn name(text: &str) -> Result<ChildName, InvalidName> {
+    ChildName::new(text)
 }
 
 impl From<DiscoverError> for Error {
@@ -169,7 +244,8 @@ impl Context {
         Ok(discover(&directory)?.map(|path| Location::File(shortened(path, &directory))))
     }
 
-    /// The manifest: the one that was named, the nearest one, or the embedded one; in it, the services of these names count whatever their profiles are.
+    /// The manifest: the one that was named, the nearest one, or the embedded one. The services of these names count
+    /// whatever their profiles are.
     pub fn manifest_with(&self, names: &[ChildName]) -> Result<Manifest, Error> {
         let location = self.manifest_location()?.unwrap_or(Location::Embedded);
         let inputs = Inputs {
@@ -187,9 +263,33 @@ impl Context {
         }
     }
 
+    /// The same, and a word to people if it is the embedded one.
+    pub fn manifest_or_demonstration(&self, names: &[ChildName]) -> Result<Manifest, Error> {
+        let manifest = self.manifest_with(names)?;
+        if manifest.location == Location::Embedded {
+            out::talk(
+                "kimi-shell: no kimi-shell.yaml here or above: this is the built-in demonstration; \
+                 `kimi-shell init` writes a manifest\n",
+            );
+        }
+        Ok(manifest)
+    }
+
     /// Whether to use colours on a stream.
     pub fn color_of(&self, stream: &impl io::IsTerminal) -> Color {
         self.color.decide(self.color_environment, stream)
+    }
+}
+
+/// Refuses a name that the manifest does not have.
+fn check_names(manifest: &Manifest, names: &[ChildName]) -> Result<(), Error> {
+    let reach = Reach::of(&manifest.rules);
+    match names.iter().find(|name| !reach.knows(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::UnknownName {
+            name: name.clone(),
+            hint: did_you_mean(name.as_str(), reach.names().map(ChildName::as_str)),
+        }),
     }
 }
 
@@ -203,7 +303,7 @@ fn shortened(path: PathBuf, directory: &Path) -> PathBuf {
 /// Runs the program: what was typed, done, and its exit code. Mistakes are printed once, here.
 pub fn main() -> ExitCode {
     let color_environment = ColorEnvironment::of_process();
-    let parsed = Cli::command()
+    let parsed = help::program()
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
@@ -225,7 +325,16 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
         Verb::Start(args) => args.file.file.clone(),
         Verb::Config(args) => args.file.file.clone(),
         Verb::Bench(args) => args.file.file.clone(),
-        Verb::Exec(_) | Verb::Session(_) | Verb::Help(_) | Verb::Version(_) => None,
+        Verb::Graph(args) => args.file.file.clone(),
+        Verb::Validate(args) => args.file.file.clone(),
+        Verb::CompleteNames(args) => args.file.file.clone(),
+        Verb::Exec(_)
+        | Verb::Session(_)
+        | Verb::Init(_)
+        | Verb::Schema
+        | Verb::Completion(_)
+        | Verb::Help(_)
+        | Verb::Version(_) => None,
     };
     let mut inputs = Inputs::of_process(cli.set);
     if !cli.profile.is_empty() {
@@ -240,9 +349,15 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
     match cli.verb {
         Verb::Start(args) => start::run(&args, &context),
         Verb::Exec(args) => exec::run(&args, &context),
-        Verb::Config(args) => config::run(&args, &context),
         Verb::Session(args) => session::run(&args),
         Verb::Bench(args) => bench::run(&args, &context),
+        Verb::Init(args) => init::run(&args),
+        Verb::Validate(args) => validate::run(&args, &context),
+        Verb::Graph(args) => graph::run(&args, &context),
+        Verb::Config(args) => config::run(&args, &context),
+        Verb::Schema => schema::run(),
+        Verb::Completion(args) => completion::run(args),
+        Verb::CompleteNames(_) => completion::names(&context),
         Verb::Help(args) => help::run(&args),
         Verb::Version(args) => version::run(&args),
     }
@@ -274,6 +389,9 @@ fn chain(error: &Error, color: Color) -> String {
         let _infallible = writeln!(text, "  caused by: {error}");
         cause = error.source();
     }
+    if let Some(advice) = error.advice() {
+        let _infallible = writeln!(text, "  what to do: {advice}");
+    }
     text
 }
 
@@ -283,6 +401,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        help::program().debug_assert();
     }
 }

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::cli::out::Color;
 use crate::cli::screen::OwnedLine;
+use crate::critical_path::{Down, Step, Summary, Why};
 
 /// The version of the JSON that is written.
 const SCHEMA_VERSION: u32 = 1;
@@ -52,6 +53,7 @@ struct Row {
     pid: Option<u32>,
     since: Moment,
     last_exit: Option<Exit>,
+    failed_because: Option<FailedBecause>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +151,7 @@ impl Progress {
             "schema_version": SCHEMA_VERSION,
             "type": "event",
             "seq": event.seq,
-            "at_ms": u64::try_from(event.at.since_begin().as_millis()).unwrap_or(u64::MAX),
+            "at_ms": millis(event.at.since_begin()),
             "fact": event.fact,
         });
         format!("{value}\n").into_bytes()
@@ -274,6 +276,7 @@ impl Progress {
             pid: None,
             since: now,
             last_exit: None,
+            failed_because: None,
         };
         let row = self.rows.entry(child.clone()).or_insert(fresh);
         if let Fact::Running { pid, .. } = fact {
@@ -281,6 +284,9 @@ impl Progress {
         }
         if let Fact::Exited { exit, .. } = fact {
             row.last_exit = Some(*exit);
+        }
+        if let Fact::Failed { why, .. } = fact {
+            row.failed_because = Some(*why);
         }
         let before = std::mem::replace(&mut row.doing, doing.clone());
         row.since = now;
@@ -307,9 +313,86 @@ impl Progress {
             .count()
     }
 
+    /// What became of the start, in lines.
+    pub fn summary(&self, summary: &Summary) -> Vec<String> {
+        let took = seconds(summary.took);
+        let up = match (summary.up, summary.down.len()) {
+            (0, _) => format!("nothing is up after {took}"),
+            (_, 0) => format!("up in {took}"),
+            (up, down) => format!("up in {took}: {up} of {}", up + down),
+        };
+        let mut lines = vec![up];
+        if summary.chain.len() > 1 {
+            let step = |step: &Step| format!("{} {}", step.child, seconds(step.took));
+            let chain: Vec<String> = summary.chain.iter().map(step).collect();
+            lines.push(format!("slowest chain: {}", chain.join(" → ")));
+        }
+        for down in &summary.down {
+            lines.push(match &down.why {
+                Why::BlockedBy(by) => {
+                    let other = summary.down.iter().find(|other| other.child == *by);
+                    let other =
+                        other.map_or_else(|| "not ready".to_owned(), |other| self.state_of(other));
+                    format!("{}: pending, blocked by {by} ({other})", down.child)
+                }
+                Why::Failed | Why::Stopped => format!("{}: {}", down.child, self.state_of(down)),
+            });
+        }
+        lines
+    }
+
+    fn state_of(&self, down: &Down) -> String {
+        match down.why {
+            Why::Failed => {
+                let why = self
+                    .rows
+                    .get(&down.child)
+                    .and_then(|row| row.failed_because);
+                let why = why.map_or_else(
+                    || self.last_exit(&down.child),
+                    |why| self.failure(&down.child, why),
+                );
+                format!("failed: {why}")
+            }
+            Why::Stopped => "stopped".to_owned(),
+            Why::BlockedBy(_) => "pending".to_owned(),
+        }
+    }
+
+    /// What became of the start, as JSON.
+    pub(super) fn summary_json(&self, summary: &Summary, at: Moment) -> Vec<u8> {
+        let chain = summary
+            .chain
+            .iter()
+            .map(|step| json!({ "service": step.child.as_str(), "took_ms": millis(step.took) }));
+        let down = summary.down.iter().map(|down| match &down.why {
+            Why::Failed => json!({
+                "service": down.child.as_str(),
+                "state": "failed",
+                "why": self.state_of(down),
+            }),
+            Why::Stopped => json!({ "service": down.child.as_str(), "state": "stopped" }),
+            Why::BlockedBy(by) => json!({
+                "service": down.child.as_str(),
+                "state": "pending",
+                "blocked_by": by.as_str(),
+            }),
+        });
+        let value = json!({
+            "schema_version": SCHEMA_VERSION,
+            "type": "up",
+            "at_ms": millis(at.since_begin()),
+            "took_ms": millis(summary.took),
+            "up": summary.up,
+            "slowest_chain": chain.collect::<Vec<_>>(),
+            "down": down.collect::<Vec<_>>(),
+        });
+        format!("{value}\n").into_bytes()
+    }
+
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "facts may be added; one that is not known here is not shown"
+        reason = "facts may be added; one that is not known here is told by its own words"
     )]
     fn words(&self, fact: &Fact) -> Option<Shown> {
         let settled = |text: String| Some(Shown::Settled(text));
@@ -420,7 +503,12 @@ impl Progress {
             }
             Fact::ShutdownForced => settled("killing what still runs".to_owned()),
             Fact::ShutdownFinished => step("all is down".to_owned()),
-            _ => None,
+            // What follows from these is told.
+            Fact::Running { .. }
+            | Fact::Stopped { .. }
+            | Fact::SupervisorStarted { .. }
+            | Fact::SupervisorEnded { .. } => None,
+            other => by_its_words(other).map(Shown::Settled),
         }
     }
 
@@ -437,6 +525,50 @@ impl Progress {
             }
         }
     }
+}
+
+/// A fact by its own words: who, its name, and what is known of it besides.
+fn by_its_words(fact: &Fact) -> Option<String> {
+    let value = serde_json::to_value(fact).ok()?;
+    let (name, fields) = match (value.as_str(), value.as_object()) {
+        (Some(name), _) => (name, None),
+        (None, fact) => {
+            let (name, fields) = fact?.iter().next()?;
+            (name.as_str(), fields.as_object())
+        }
+    };
+    let mut words = String::new();
+    for (place, c) in name.char_indices() {
+        if c.is_uppercase() && place > 0 {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    let fields = fields.into_iter().flatten();
+    let (who, rest): (Vec<_>, Vec<_>) =
+        fields.partition(|(key, _)| matches!(key.as_str(), "child" | "supervisor"));
+    let rest: Vec<String> = rest
+        .into_iter()
+        .filter(|(key, value)| *key != "run" && (value.is_string() || value.is_number()))
+        .map(|(key, value)| {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            format!("{} {value}", key.replace('_', " "))
+        })
+        .collect();
+    let who = who.first().and_then(|(_, name)| name.as_str());
+    let who = who.map(|who| format!("{who}: ")).unwrap_or_default();
+    let rest = if rest.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", rest.join(", "))
+    };
+    Some(format!("{who}{words}{rest}"))
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn strategy_name(strategy: Strategy) -> &'static str {
@@ -462,9 +594,10 @@ fn pid_text(pid: Option<u32>) -> String {
     pid.map(|pid| format!("pid {pid}, ")).unwrap_or_default()
 }
 
-/// `0.5 s`, `3 s`, `2 min 5 s`.
+/// `40 ms`, `0.5 s`, `3 s`, `2 min 5 s`.
 fn seconds(span: Duration) -> String {
     match span.as_secs() {
+        0 if (1..100).contains(&span.as_millis()) => format!("{} ms", span.as_millis()),
         0..10 if span.subsec_millis() > 0 => format!("{:.1} s", span.as_secs_f64()),
         0..120 => format!("{} s", span.as_secs()),
         whole => format!("{} min {} s", whole / 60, whole % 60),
@@ -574,6 +707,70 @@ mod tests {
     }
 
     #[test]
+    fn what_became_of_the_start_is_told_with_the_slowest_chain_and_what_is_down() {
+        let mut progress = Progress::new(&[], Color::Off);
+        let exit = Fact::Exited {
+            child: name("db"),
+            run: RunId(1),
+            exit: Exit::Code(1),
+            by: EndedBy::Itself,
+        };
+        tell(&mut progress, exit, at(1));
+        let failed = Fact::Failed {
+            child: name("db"),
+            why: FailedBecause::NotRestarted,
+        };
+        tell(&mut progress, failed, at(1));
+        let step = |who: &str, millis| Step {
+            child: name(who),
+            took: Duration::from_millis(millis),
+        };
+        let down = |who: &str, why| Down {
+            child: name(who),
+            why,
+        };
+        let mut summary = Summary {
+            took: Duration::from_millis(3_200),
+            up: 2,
+            chain: vec![step("seed", 2_100), step("web", 1_100)],
+            down: vec![
+                down("api", Why::BlockedBy(name("db"))),
+                down("db", Why::Failed),
+            ],
+        };
+        let failed = "failed: exit 1, and it is not one that restarts";
+        assert_eq!(
+            progress.summary(&summary),
+            [
+                "up in 3.2 s: 2 of 4",
+                "slowest chain: seed 2.1 s → web 1.1 s",
+                &format!("api: pending, blocked by db ({failed})"),
+                &format!("db: {failed}"),
+            ]
+        );
+        summary.chain.remove(0);
+        summary.down.clear();
+        assert_eq!(progress.summary(&summary), ["up in 3.2 s"]);
+    }
+
+    #[test]
+    fn a_fact_that_has_no_words_here_is_told_by_its_own() {
+        let fact = Fact::RestartScheduled {
+            child: name("db"),
+            delay: Duration::ZERO,
+            unstable: 2,
+        };
+        assert_eq!(
+            by_its_words(&fact).unwrap(),
+            "db: restart scheduled (unstable 2)"
+        );
+        assert_eq!(
+            by_its_words(&Fact::ShutdownForced).unwrap(),
+            "shutdown forced"
+        );
+    }
+
+    #[test]
     fn a_childs_line_cannot_harm_the_terminal() {
         let mut shown = Vec::new();
         harmless(b"a\x1b[31mred\x1b[0m\x1b[2J\x1b]0;title\x07b\x1b]52;c;evil\x1b\\c\rd\x1b[1;1H\x1bcz\xff", &mut shown);
@@ -587,6 +784,7 @@ mod tests {
     fn spans_are_told_as_people_say_them() {
         for (millis, text) in [
             (0, "0 s"),
+            (40, "40 ms"),
             (500, "0.5 s"),
             (3_000, "3 s"),
             (61_000, "61 s"),

@@ -17,6 +17,7 @@ use kimi_actors::policy::spec::{ChildName, RunId};
 
 use crate::cli::out::Color;
 use crate::cli::progress::{Progress, Shown};
+use crate::critical_path::StartUp;
 
 /// How much may wait to be shown; beyond that lines are dropped.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
@@ -97,7 +98,7 @@ impl LineSink for Sink {
 
 impl Screen {
     /// Starts the thread.
-    pub fn start(style: Style, names: Vec<ChildName>) -> io::Result<Self> {
+    pub fn start(style: Style, names: Vec<ChildName>, start_up: StartUp) -> io::Result<Self> {
         let clock = Clock::start();
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
@@ -110,7 +111,7 @@ impl Screen {
             .name("kimi-screen".into())
             .spawn(move || {
                 kimi_actors::os::signals::block_all();
-                Painter::new(Arc::clone(&of_thread), style, &names).run();
+                Painter::new(Arc::clone(&of_thread), style, &names, start_up).run();
                 let _nobody_waits = sender.send(());
             })?;
         Ok(Self {
@@ -194,6 +195,7 @@ struct Painter {
     shared: Arc<Shared>,
     style: Style,
     progress: Progress,
+    start_up: StartUp,
     stdout: Outlet<io::Stdout>,
     stderr: Outlet<io::Stderr>,
     /// How many lines of the live display stand at the bottom of the terminal.
@@ -201,7 +203,7 @@ struct Painter {
 }
 
 impl Painter {
-    fn new(shared: Arc<Shared>, style: Style, names: &[ChildName]) -> Self {
+    fn new(shared: Arc<Shared>, style: Style, names: &[ChildName], start_up: StartUp) -> Self {
         let color = match style {
             Style::Live { color } | Style::Plain { color } => color,
             Style::Ndjson => Color::Off,
@@ -210,6 +212,7 @@ impl Painter {
             shared,
             style,
             progress: Progress::new(names, color),
+            start_up,
             stdout: Outlet::new(io::stdout()),
             stderr: Outlet::new(io::stderr()),
             drawn: 0,
@@ -293,6 +296,10 @@ impl Painter {
                 // The state is kept all the same: who is waited for is asked for it.
                 drop(self.progress.event(&event, now));
                 self.pass(&json);
+                if let Some(summary) = self.start_up.observe(&event) {
+                    let json = self.progress.summary_json(&summary, event.at);
+                    self.pass(&json);
+                }
             }
             (Item::Event(event), style) => {
                 for shown in self.progress.event(&event, now) {
@@ -301,6 +308,11 @@ impl Painter {
                             self.say(&line);
                         }
                         (Shown::Step(_), Style::Live { .. } | Style::Ndjson) => {}
+                    }
+                }
+                if let Some(summary) = self.start_up.observe(&event) {
+                    for line in self.progress.summary(&summary) {
+                        self.say(&line);
                     }
                 }
             }

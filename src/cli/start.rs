@@ -10,7 +10,7 @@ use kimi_actors::os::{Output, SpawnError, limits, resolve};
 use kimi_actors::policy::escalation::{Action as SignalAction, SignalRules};
 use kimi_actors::policy::event::Fact;
 use kimi_actors::policy::signal::Signal;
-use kimi_actors::policy::spec::{ChildName, InvalidName, Lifetime};
+use kimi_actors::policy::spec::{ChildName, Lifetime};
 use kimi_actors::policy::tree::ShutdownMode;
 use kimi_actors::{
     ForceExitPolicy, RuntimeBuilder, RuntimeHandle, STATUS_TARGET, ShutdownReport, ShutdownTimeout,
@@ -23,6 +23,7 @@ use tracing_subscriber::registry::Registry;
 
 use crate::cli::screen::{Screen, Style};
 use crate::cli::{Context, Error, FileArgs};
+use crate::critical_path::StartUp;
 use crate::document::nearest::did_you_mean;
 use crate::document::problem::{Problem, Problems};
 use crate::exit_code;
@@ -46,7 +47,7 @@ pub struct StartArgs {
     pub all: bool,
 
     /// The services and tasks to start, with what they depend on
-    #[arg(value_name = "NAME", value_parser = name)]
+    #[arg(value_name = "NAME", value_parser = super::name)]
     pub names: Vec<ChildName>,
 
     /// How to show what happens
@@ -65,10 +66,6 @@ pub enum StartOutput {
     Plain,
     /// One JSON object for each event and each line of output
     Ndjson,
-}
-
-fn name(text: &str) -> Result<ChildName, InvalidName> {
-    ChildName::new(text)
 }
 
 /// Why the foreground supervisor did not start.
@@ -118,7 +115,8 @@ fn list(missing: &[(ChildName, SpawnError)]) -> String {
     missing.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error and what it was caused by, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes
         .map(ToString::to_string)
@@ -236,13 +234,17 @@ async fn supervise(
         .iter()
         .map(|(name, _)| name.clone())
         .collect();
-    let screen = Screen::start(style, names).map_err(ForegroundError::Setup)?;
     // To start all is another thing than to start each: what stays down then was not asked for.
     let names_to_start = if manifest.on_request.is_empty() {
         args.names.clone()
     } else {
         asked_for(&manifest, &args.names)
     };
+    let asked = Reach::of(&manifest.rules).closure(&names_to_start);
+    let start_up = StartUp::of(&manifest.rules, |child| {
+        asked.is_empty() || asked.contains(child)
+    });
+    let screen = Screen::start(style, names, start_up).map_err(ForegroundError::Setup)?;
     let settings = &manifest.settings;
     let is_embedded = manifest.location == Location::Embedded;
     let shutdown_timeout = shutdown_timeout(settings, &manifest.origins);
@@ -328,7 +330,10 @@ async fn abort(handle: RuntimeHandle, failed: Arc<Notify>) {
     handle.ask_shutdown(ShutdownMode::Graceful);
 }
 
-fn shutdown_timeout(settings: &Settings, origins: &crate::settings::Origins) -> ShutdownTimeout {
+pub(super) fn shutdown_timeout(
+    settings: &Settings,
+    origins: &crate::settings::Origins,
+) -> ShutdownTimeout {
     let signals = &settings.signals;
     if !signals.force_exit_after_timeout {
         ShutdownTimeout::Unlimited

@@ -54,9 +54,41 @@ impl Problem {
             snippet: Snippet::Shown,
         }
     }
+
+    /// The line in which it stands with a mark below the part that is meant, if there is one that may be shown.
+    pub fn snippet(&self) -> Option<String> {
+        let Place::File { source, span } = &self.place else {
+            return None;
+        };
+        if self.snippet == Snippet::Hidden {
+            return None;
+        }
+        let mut text = String::new();
+        write_snippet(&mut text, &source.text, *span).ok()?;
+        (!text.is_empty()).then(|| text.split_off(1))
+    }
 }
 
 impl Place {
+    /// The name of the file, if it is a part of one.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::File { source, .. } => Some(&source.name),
+            Self::Environment(_) | Self::Flag(_) => None,
+        }
+    }
+
+    /// The last line of the part, from 1, if it is a part of a file.
+    pub fn last_line(&self) -> Option<usize> {
+        match self {
+            Self::File { source, span } => {
+                let last = span.end.saturating_sub(1).max(span.start);
+                Some(line_and_column(&source.text, last).0)
+            }
+            Self::Environment(_) | Self::Flag(_) => None,
+        }
+    }
+
     /// The line and column, both from 1, if it is a part of a file.
     pub fn line_and_column(&self) -> Option<(usize, usize)> {
         match self {
@@ -108,7 +140,7 @@ impl fmt::Display for Problem {
 }
 
 /// The line, and a mark below the part of it that is meant.
-fn write_snippet(f: &mut fmt::Formatter<'_>, text: &str, span: Span) -> fmt::Result {
+fn write_snippet(f: &mut impl fmt::Write, text: &str, span: Span) -> fmt::Result {
     const WIDEST: usize = 120;
     let (number, column) = line_and_column(text, span.start);
     let Some(line) = text.lines().nth(number - 1) else {

@@ -29,9 +29,9 @@ use kimi_actors::policy::spec::{ChildName, CommandSpec, TreeRules};
 
 pub use self::discover::DiscoverError;
 use crate::document::decode::Report;
-use crate::document::problem::{Problem, Problems};
+use crate::document::problem::{Place, Problem, Problems};
 use crate::document::read::{self, ReadError};
-use crate::document::{self, Format, Source};
+use crate::document::{self, Format, Node, Source};
 use crate::settings::{Effective, Inputs, Layer, Origins, Settings, SettingsError};
 
 /// The manifest that is used where there is none.
@@ -62,6 +62,21 @@ pub struct Manifest {
     pub location: Location,
     /// The directory that relative paths start from.
     pub project_dir: PathBuf,
+    /// What is allowed, but hardly meant.
+    pub warnings: Vec<Problem>,
+    /// What was written, with its places.
+    pub document: Node,
+    /// Where that stands.
+    pub source: Arc<Source>,
+}
+
+/// What is to be said about a manifest.
+#[derive(Debug)]
+pub struct Examined {
+    /// What it means, if nothing is wrong.
+    pub manifest: Option<Manifest>,
+    /// What is wrong.
+    pub errors: Vec<Problem>,
     /// What is allowed, but hardly meant.
     pub warnings: Vec<Problem>,
 }
@@ -160,27 +175,35 @@ impl Location {
 impl Manifest {
     /// Reads and checks a manifest together with the other layers of settings.
     pub fn load(location: Location, inputs: &Inputs) -> Result<Self, ManifestError> {
+        let examined = Self::examine(location, inputs)?;
+        examined
+            .manifest
+            .ok_or(ManifestError::Invalid(Problems(examined.errors)))
+    }
+
+    /// The same, with all that is to be said about it; an error is what keeps it from being read at all.
+    pub fn examine(location: Location, inputs: &Inputs) -> Result<Examined, ManifestError> {
         let source = Arc::new(location.text()?);
         let directory = location.directory().map_err(ManifestError::NoDirectory)?;
-        Self::from_source(&source, location, directory, inputs)
+        Self::from_source(source, location, directory, inputs)
     }
 
     fn from_source(
-        source: &Arc<Source>,
+        source: Arc<Source>,
         location: Location,
         project_dir: PathBuf,
         inputs: &Inputs,
-    ) -> Result<Self, ManifestError> {
-        let node = document::parse(source, location.format()).map_err(Problems)?;
-        let report = Report::new(Arc::clone(source));
-        let wire = wire::Manifest::read(&report, &node);
+    ) -> Result<Examined, ManifestError> {
+        let document = document::parse(&source, location.format()).map_err(Problems)?;
+        let report = Report::new(Arc::clone(&source));
+        let wire = wire::Manifest::read(&report, &document);
         let of_manifest = wire.settings.map_or_else(Vec::new, |node| {
             crate::settings::of_node(&report, node, Layer::Manifest)
         });
         let mut elsewhere = Vec::new();
         let Effective { settings, origins } =
             Effective::load_with(inputs, of_manifest, &mut elsewhere)?;
-        let warned = Report::new(Arc::clone(source));
+        let warned = Report::new(Arc::clone(&source));
         let converted = convert::Conversion {
             report: &report,
             warned: &warned,
@@ -192,17 +215,14 @@ impl Manifest {
             budget: budget::Budget::default(),
         }
         .convert(&wire);
-        let mut problems = report.into_problems();
-        problems.extend(elsewhere);
-        problems.extend(converted.elsewhere);
-        if !problems.is_empty() {
-            return Err(Problems(problems).into());
-        }
+        let mut errors = report.into_problems();
+        errors.extend(elsewhere);
+        errors.extend(converted.elsewhere);
         let mut warnings = warned.into_problems();
         // What the defaults say is said once, not for each service.
         warnings.dedup();
         warnings.extend(converted.warnings);
-        Ok(Self {
+        let manifest = errors.is_empty().then(|| Self {
             rules: converted.rules,
             commands: converted.commands,
             probes: converted.probes,
@@ -214,7 +234,25 @@ impl Manifest {
             origins,
             location,
             project_dir,
+            warnings: warnings.clone(),
+            document,
+            source,
+        });
+        Ok(Examined {
+            manifest,
+            errors,
             warnings,
+        })
+    }
+
+    /// Where a value was written, such as `["services", "api", "cwd"]`, if it was.
+    pub fn place(&self, path: &[&str]) -> Option<Place> {
+        let node = path
+            .iter()
+            .try_fold(&self.document, |node, key| node.get(key))?;
+        Some(Place::File {
+            source: Arc::clone(&self.source),
+            span: node.span,
         })
     }
 

@@ -1,6 +1,7 @@
 //! What the tests of the program share.
 
 pub mod fact;
+pub mod golden;
 pub mod hanging;
 pub mod library;
 pub mod process;

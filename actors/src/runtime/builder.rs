@@ -101,7 +101,9 @@ impl ShutdownTimeout {
     /// What is added to the longest chain.
     const CHAIN_MARGIN: Duration = Duration::from_secs(1);
 
-    fn resolve(self, chain: Option<Duration>) -> Option<Duration> {
+    /// How long it is in a tree with this [chain](order::Arrangement::explicit_stop_chain); none: as long as it takes.
+    #[must_use]
+    pub fn resolve(self, chain: Option<Duration>) -> Option<Duration> {
         match self {
             Self::Grown => {
                 let chain = chain.map_or(Duration::ZERO, |chain| chain + Self::CHAIN_MARGIN);
