@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use kimi_actors::os::{Drained, Kept};
 use kimi_actors::policy::exit::Exit;
@@ -194,14 +194,6 @@ impl ExecResult {
         }
     }
 
-    /// Of a command that cannot even be asked for.
-    pub fn refused(asked: &Asked, error: &dyn Error) -> Self {
-        Self {
-            error: Some(with_causes(error)),
-            ..Self::nothing(asked)
-        }
-    }
-
     fn nothing(asked: &Asked) -> Self {
         let text = |text: &OsString| text.to_string_lossy().into_owned();
         Self {
@@ -240,11 +232,11 @@ impl ExecResult {
             }
         };
         let captured = &outcome.captured;
-        let at = |after: Duration| time(outcome.started_at + after);
+        let at = |after: Duration| rfc3339(outcome.started_at + after);
         let hint = "it was waiting for input";
         Self {
             pid: Some(outcome.pid),
-            started_at: Some(time(outcome.started_at)),
+            started_at: Some(rfc3339(outcome.started_at)),
             duration_ms: milliseconds(outcome.timing.ran),
             queue_ms: milliseconds(outcome.timing.queued),
             outcome: OutcomeWord::of_end(outcome.how),
@@ -308,16 +300,12 @@ impl DrainedWord {
     }
 }
 
-fn time(at: SystemTime) -> String {
-    rfc3339(at)
-}
-
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An error and its causes, on one line.
-pub fn with_causes(error: &dyn Error) -> String {
+fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     let causes: Vec<String> = causes.map(ToString::to_string).collect();
     causes.join(": ")

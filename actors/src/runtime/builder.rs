@@ -298,6 +298,7 @@ impl RuntimeBuilder {
             force_exit,
             clock,
             budget,
+            is_forced: Arc::default(),
         };
         let (signals, listening) = match self.signals {
             Some(options) => {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct Guards {
     pub(super) force_exit: ForceExit,
     pub(super) clock: Clock,
     pub(super) budget: Option<Duration>,
+    /// Force was applied. Everything may be down before the root hears that it was.
+    pub(super) is_forced: Arc<AtomicBool>,
 }
 
 impl Guards {
@@ -56,6 +58,7 @@ impl Guards {
                     exit::FORCED
                 };
                 self.force_exit.arm(self.clock.now() + FORCED_MARGIN, code);
+                self.is_forced.store(true, Ordering::SeqCst);
                 self.os.kill_all();
             }
             Decision::ExitNow => self.force_exit.now(exit::FORCED),
@@ -114,6 +117,7 @@ impl Guardian {
             },
             Err(_) => self.root_lost().await,
         };
+        report.forced |= self.guards.is_forced.load(Ordering::SeqCst);
         if !report.forced {
             self.clean_up().await;
         }
