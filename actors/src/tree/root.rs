@@ -21,9 +21,9 @@ use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
 use crate::policy::probe::ProbeStatus;
-use crate::policy::run::RunRules;
+use crate::policy::run::{Ask, RunRules};
 use crate::policy::signal::Signal;
-use crate::policy::spec::{ChildName, NodeId, RunId, StopSpec};
+use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId, StopSpec};
 use crate::policy::time::Moment;
 use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMode, Timer, Tree};
 #[cfg(feature = "testing")]
@@ -129,6 +129,7 @@ pub(crate) struct Job {
     pub(crate) output: Output,
     pub(crate) stop: StopSpec,
     pub(crate) probes: Option<Arc<ProbePlan>>,
+    pub(crate) stop_command: Option<Arc<CommandSpec>>,
 }
 
 pub(crate) struct RootArguments {
@@ -410,27 +411,35 @@ impl RootState {
 
     fn run_order(&self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
-        let (work, output, stop, timeout, probes) =
+        let (work, output, stop, timeout) =
             if let Some((request, ..)) = self.execs.admitted.get(&child) {
                 let (exec, ..) = self.execs.pending.get(request)?;
-                (exec.work(), exec.output(), exec.stop, exec.timeout, None)
+                (exec.work(), exec.output(), exec.stop, exec.timeout)
             } else {
                 let job = self.arguments.jobs.get(&child)?;
-                let probes = job.probes.clone();
-                (job.work.clone(), job.output.clone(), job.stop, None, probes)
+                (job.work.clone(), job.output.clone(), job.stop, None)
             };
+        // One-shot commands have neither.
+        let job = self.arguments.jobs.get(&child);
+        let stop_command = job.and_then(|job| job.stop_command.clone());
         Some(RunOrder {
             child,
             run,
             name,
             work,
             output,
-            probes,
+            probes: job.and_then(|job| job.probes.clone()),
             rules: RunRules {
+                ask: if stop_command.is_some() {
+                    Ask::Command
+                } else {
+                    Ask::Signal
+                },
                 signal: stop.signal,
                 grace: stop.grace(),
                 timeout,
             },
+            stop_command,
             os: Arc::clone(&self.arguments.os),
             report_to: self.child_reports.clone(),
         })
