@@ -51,10 +51,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut order = Vec::new();
     while let Ok(event) = events.try_recv() {
-        match event.fact {
-            Fact::Running { child, .. } => order.push(format!("{child} runs")),
-            Fact::Ready { child, .. } => order.push(format!("{child} is ready")),
-            _ => {}
+        if let Fact::Running { child, .. } = &event.fact {
+            order.push(format!("{child} runs"));
+        } else if let Fact::Ready { child, .. } = &event.fact {
+            order.push(format!("{child} is ready"));
         }
     }
     println!("{}", order.join(", "));

@@ -964,6 +964,7 @@ fn systemd_notify_returns_and_its_child_is_ready() {
 #[test]
 fn a_notification_socket_of_ours_is_not_passed_on() {
     const NAME: &str = "a_notification_socket_of_ours_is_not_passed_on";
+    let _alone = alone();
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         #[expect(
             clippy::disallowed_methods,
@@ -981,7 +982,6 @@ fn a_notification_socket_of_ours_is_not_passed_on() {
         );
         return;
     }
-    let _alone = alone();
     let os = real_os(16);
     assert_eq!(
         check(&*os, &exec("test -z \"${NOTIFY_SOCKET+set}\"")),
