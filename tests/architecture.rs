@@ -35,7 +35,7 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
 const SIBLINGS: [(&str, &[&str]); 10] = [
     ("supervisor", &["child", "children"]),
     ("children", &["child"]),
-    ("child", &["task", "probe", "probes"]),
+    ("child", &["log", "probe", "probes", "task"]),
     ("probes", &["probe"]),
     ("probe", &["log"]),
     ("task", &[]),

@@ -738,8 +738,8 @@ impl Shared {
             child,
             sink,
             readers,
-            ear: wires.ear,
-            beacon: wires.beacon,
+            ear: wires.ear.map(Box::new),
+            beacon: wires.beacon.map(Box::new),
             drain: None,
             ending: None,
         }))

@@ -122,7 +122,7 @@ pub(crate) struct ChildState {
     probes: Option<Box<Probes>>,
     /// The end that is to be reported.
     ending: Option<Ending>,
-    stop_command: Option<CommandSpec>,
+    stop_command: Option<Box<CommandSpec>>,
     /// The command that asks it to stop; dropped, it is killed.
     stopping: Option<Box<dyn Send>>,
     os: Arc<dyn Os>,
@@ -171,7 +171,7 @@ impl Actor for Child {
         let name = order.name.clone();
         let stop_command = order
             .stop_command
-            .map(|command| belonging_to(&order.work, &command, &name, order.run));
+            .map(|command| Box::new(belonging_to(&order.work, &command, &name, order.run)));
         let process = match order.work {
             Work::Command(command) => order.os.begin(Job {
                 command: Arc::new(introduced(&command, &order.name, order.run)),
@@ -327,7 +327,7 @@ impl ChildState {
             run: self.run,
             child: self.name.clone(),
             errand: Errand::Stop,
-            question: Question::Exec(Arc::new(command)),
+            question: Question::Exec(Arc::new(*command)),
         };
         let myself = myself.clone();
         let tell = Box::new(move |result| drop(myself.cast(ChildMsg::StopCommandOver(result))));
