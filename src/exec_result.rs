@@ -305,7 +305,7 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// An error and its causes, on one line.
-fn with_causes(error: &dyn Error) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     let causes: Vec<String> = causes.map(ToString::to_string).collect();
     causes.join(": ")

@@ -36,7 +36,7 @@ const MAY_NAME: [(&str, &[&str]); 11] = [
 const SIBLINGS: [(&str, &[&str]); 11] = [
     ("supervisor", &["child", "children"]),
     ("children", &["child"]),
-    ("child", &["task", "probe", "probes"]),
+    ("child", &["log", "probe", "probes", "task"]),
     ("probes", &["probe"]),
     ("probe", &["log"]),
     ("task", &[]),

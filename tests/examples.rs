@@ -10,12 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// The examples that end by themselves.
-const TUTORIAL: [&str; 5] = [
+const TUTORIAL: [&str; 6] = [
     "01_one_child",
     "02_restart_with_backoff",
     "03_supervisors_nested",
     "04_ordered_shutdown",
     "05_async_tasks",
+    "06_readiness",
 ];
 
 /// Cargo builds the examples for a test run, two steps beside the test itself: `target/…/examples`.

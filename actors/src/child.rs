@@ -26,6 +26,7 @@ pub struct Child {
     pub(crate) output: Option<Output>,
     /// Few have any.
     pub(crate) probes: Option<Box<Probes>>,
+    pub(crate) stop_command: Option<Arc<CommandSpec>>,
 }
 
 /// What is executed, apart from what decisions need.
@@ -34,6 +35,7 @@ pub(crate) struct Job {
     pub(crate) name: ChildName,
     pub(crate) work: Work,
     pub(crate) output: Option<Output>,
+    pub(crate) stop_command: Option<Arc<CommandSpec>>,
     probes: Option<Box<Probes>>,
 }
 
@@ -43,6 +45,7 @@ impl Job {
             name,
             work,
             output: None,
+            stop_command: None,
             probes: None,
         }
     }
@@ -68,6 +71,7 @@ impl Child {
             work: Work::Command(Arc::new(command)),
             output: None,
             probes: None,
+            stop_command: None,
         })
     }
 
@@ -86,6 +90,7 @@ impl Child {
             work: Work::Task(TaskBody::new(body)),
             output: None,
             probes: None,
+            stop_command: None,
         })
     }
 
@@ -118,6 +123,13 @@ impl Child {
     pub fn stop(mut self, signal: Signal, grace: Duration) -> Self {
         self.rules.stop.signal = signal;
         self.rules.stop.grace = Some(grace);
+        self
+    }
+
+    /// This command asks it to stop, instead of the signal, in its directory and environment; `KIMI_PID` is its process. If
+    /// it outlives the command, or the command does not start, the signal follows. The grace bounds both.
+    pub fn stop_command(mut self, command: CommandSpec) -> Self {
+        self.stop_command = Some(Arc::new(command));
         self
     }
 
@@ -224,6 +236,7 @@ impl Member {
                     name: child.rules.name.clone(),
                     work: child.work,
                     output: child.output,
+                    stop_command: child.stop_command,
                     probes: child.probes,
                 });
                 NodeRules::Child(child.rules)

@@ -25,6 +25,11 @@
 //! is a new actor. The actor holds a token of the process: if the actor is lost, in whatever way, the token's drop kills and
 //! reaps, and only when nothing is left does the root decide what follows.
 //!
+//! **Readiness and life.** A run may be probed: the policy says when to ask and what the answers mean ([`policy::probe`]), an actor
+//! linked below that of the run asks, through [`os::check`]. What a run says of itself ([`os::sign`]) is heard by the thread that
+//! watches it, and needs neither. A verdict is an event of the tree like any other. When its run is stopped a probe ends at once;
+//! the command that it may have under way is killed, and the stop waits for that as well.
+//!
 //! **Shutdown** is a message, not the stopping of actors. Everything that waits is laid down; what runs is asked wave by wave in
 //! the reverse of the start order, each within its share of the budget, and killed after its grace. The deadline is kept by a
 //! plain thread, set before any actor hears of the signal, so it holds although the async runtime hangs.

@@ -29,6 +29,7 @@ use kimi_actors::os::check::{CheckFailure, CheckOrder, Errand, Way};
 use kimi_actors::os::{Os, Output, resolve};
 use kimi_actors::policy::event::Fact;
 use kimi_actors::policy::probe::{Check, Probe, ProbeRules, ProbeStatus};
+use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{ChildName, CommandSpec, Condition, RunId};
 use kimi_actors::policy::tree::State;
 use kimi_actors::{Child, Runtime, RuntimeHandle};
@@ -963,6 +964,7 @@ fn systemd_notify_returns_and_its_child_is_ready() {
 #[test]
 fn a_notification_socket_of_ours_is_not_passed_on() {
     const NAME: &str = "a_notification_socket_of_ours_is_not_passed_on";
+    let _alone = alone();
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         #[expect(
             clippy::disallowed_methods,
@@ -980,7 +982,6 @@ fn a_notification_socket_of_ours_is_not_passed_on() {
         );
         return;
     }
-    let _alone = alone();
     let os = real_os(16);
     assert_eq!(
         check(&*os, &exec("test -z \"${NOTIFY_SOCKET+set}\"")),
@@ -989,4 +990,70 @@ fn a_notification_socket_of_ours_is_not_passed_on() {
     let mut command = CommandSpec::shell("test \"$NOTIFY_SOCKET\" = given");
     command.env.push(("NOTIFY_SOCKET".into(), "given".into()));
     assert_eq!(check(&*os, &Check::Exec(command)), "passed");
+}
+
+/// Stops a child by this command and returns how it ended, and after how many of its own lines.
+fn stopped_by(line: &str, command: CommandSpec) -> String {
+    let lines = Arc::new(Lines::default());
+    let output = Output::Lines(Arc::clone(&lines) as _);
+    block_on(async {
+        let child = shell("db", line)
+            .stop_command(command)
+            .stop(Signal::INT, 20_000 * MS)
+            .output(output);
+        let handle = Runtime::builder().child(child).start().await.unwrap();
+        lines.after("up");
+        let mut events = handle.events();
+        handle.stop(&["db"]).await.unwrap();
+        let exit = loop {
+            if let Fact::Exited { exit, .. } = events.recv().await.unwrap().fact {
+                break exit;
+            }
+        };
+        shut_down(handle).await;
+        exit.to_string()
+    })
+}
+
+#[test]
+fn a_command_stops_its_child_and_the_signal_follows_only_if_it_must() {
+    let _alone = alone();
+    let waits =
+        "trap 'exit 2' INT; trap 'exit 5' USR1; echo up; while :; do sleep 1000 & wait; done";
+    let by = |line: &str| stopped_by(waits, CommandSpec::shell(line));
+    // The command waits until it has done its work: the child knows no signal of ours.
+    assert_eq!(
+        by("kill -USR1 $KIMI_PID; while kill -0 $KIMI_PID; do sleep 0.01; done"),
+        "exit 5"
+    );
+    // A command that hangs does not outlive its child.
+    assert_eq!(by("kill -USR1 $KIMI_PID; exec sleep 1000"), "exit 5");
+    assert_eq!(by("exit 1"), "exit 2");
+    let missing = CommandSpec::new("no-such-program", [""; 0]);
+    assert_eq!(stopped_by(waits, missing), "exit 2");
+}
+
+#[test]
+fn neither_a_command_nor_a_child_that_hangs_outlives_the_grace() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let note = directory.path().join("command");
+    let line = format!(
+        "trap '' TERM; echo $$ > {}; while :; do sleep 1; done",
+        note.display()
+    );
+    block_on(async {
+        let child = shell("db", "trap '' INT TERM; while :; do sleep 1; done")
+            .stop_command(CommandSpec::shell(line))
+            .stop(Signal::TERM, 500 * MS);
+        let handle = Runtime::builder().child(child).start().await.unwrap();
+        handle.ready("db").await.unwrap();
+        handle.stop(&["db"]).await.unwrap();
+        assert_eq!(
+            support::state_of(pid_in(&note)),
+            None,
+            "nothing is left when the stop returns"
+        );
+        shut_down(handle).await;
+    });
 }

@@ -709,6 +709,7 @@ pub mod bare {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
     use std::fs::File;
     use std::os::fd::AsRawFd;
 
@@ -716,7 +717,7 @@ mod tests {
     use crate::os::kernel;
     use crate::policy::exit::Exit;
 
-    fn run(line: &CStr, files: Files, null: RawFd) -> Exit {
+    fn run(line: &CStr, files: Files, null: RawFd, extra: Option<u32>) -> Exit {
         let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
         let argv = [c"sh".as_ptr(), c"-c".as_ptr(), line.as_ptr(), ptr::null()];
         let mut plan = Plan::new(&Parts {
@@ -725,7 +726,7 @@ mod tests {
             envp: &[ptr::null()],
             directory: Some(c"/proc"),
             stdio: [null; 3],
-            extra: None,
+            extra: extra.map(|to| Extra { from: null, to }),
             files,
             ignored: 0,
             nofile: None,
@@ -765,11 +766,19 @@ mod tests {
             // SIGPIPE is ignored by every Rust program, and must not be by the child.
             let line =
                 c"test -e self/fd/3 && exit 4; test $PWD = /proc || exit 5; kill -PIPE $$; exit 6";
-            let exit = run(line, files, fd);
+            let exit = run(line, files, fd, None);
             assert!(
                 matches!(exit, Exit::Signal { signal, .. } if signal.number() == libc::SIGPIPE),
                 "{files:?}: {exit:?}"
             );
+            // Below, at and above the place that it comes from, and beyond our own table.
+            for to in [3, fd.cast_unsigned(), fd.cast_unsigned() + 1, 1000] {
+                let others = CString::new(format!(
+                    "test -e self/fd/{to} || exit 4; set -- self/fd/*; test $# -le 5 || exit 5"
+                ));
+                let exit = run(&others.unwrap(), files, fd, Some(to));
+                assert_eq!(exit, Exit::Code(0), "{files:?} {to}");
+            }
         }
     }
 }

@@ -779,8 +779,8 @@ impl Shared {
             last_output: None,
             heedless: false,
             readers,
-            ear: wires.ear,
-            beacon: wires.beacon,
+            ear: wires.ear.map(Box::new),
+            beacon: wires.beacon.map(Box::new),
             drain: None,
             ending: None,
         }))

@@ -56,9 +56,9 @@ pub(super) struct Io {
     /// Stdout and stderr.
     pub(super) readers: [Reader; 2],
     /// Waits for a line, until it has come.
-    pub(super) ear: Option<Ear>,
+    pub(super) ear: Option<Box<Ear>>,
     /// Where it gives its sign. As long as its leader lives it is not at its end.
-    pub(super) beacon: Option<Beacon>,
+    pub(super) beacon: Option<Box<Beacon>>,
     /// The leader is gone, so reading ends soon.
     pub(super) drain: Option<Drain>,
     /// What waits for that.
@@ -263,7 +263,7 @@ fn stream(which: usize) -> Stream {
 }
 
 /// Once the line was heard, nothing more is listened to.
-fn listen(ear: &mut Option<Ear>, line: &[u8]) {
+fn listen(ear: &mut Option<Box<Ear>>, line: &[u8]) {
     ear.take_if(|ear| !line.is_empty() && ear.hear(line));
 }
 

@@ -39,9 +39,21 @@ pub enum Run {
     Ended,
 }
 
+/// How a run is asked to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ask {
+    /// By its signal.
+    #[default]
+    Signal,
+    /// By a command; should the run outlive that, by its signal.
+    Command,
+}
+
 /// The rules of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunRules {
+    /// How it is asked to stop.
+    pub ask: Ask,
     /// What it is asked to stop with.
     pub signal: Signal,
     /// How long a run that timed out may take to stop.
@@ -58,6 +70,7 @@ impl From<StopSpec> for RunRules {
     /// Without any bound.
     fn from(stop: StopSpec) -> Self {
         Self {
+            ask: Ask::Signal,
             signal: stop.signal,
             grace: stop.grace(),
             timeout: None,
@@ -102,7 +115,7 @@ impl StopCause {
             Event::TimedOut => Some(Self::Timeout),
             Event::IdleDue { .. } => Some(Self::Idle),
             Event::OutputLimit => Some(Self::OutputLimit),
-            Event::Started | Event::GraceElapsed | Event::Ended => None,
+            Event::Started | Event::GraceElapsed | Event::CommandOver | Event::Ended => None,
         }
     }
 }
@@ -130,6 +143,8 @@ pub enum Event {
     },
     /// It wrote more than is kept.
     OutputLimit,
+    /// The command that asks it to stop ended, or did not start.
+    CommandOver,
     /// It ended, or did not start.
     Ended,
 }
@@ -139,6 +154,8 @@ pub enum Event {
 pub enum Effect {
     /// Send this signal.
     Signal(Signal),
+    /// Run the command that asks it to stop, and feed [`Event::CommandOver`] when that is over.
+    RunCommand,
     /// Kill it.
     Kill,
     /// Feed [`Event::GraceElapsed`] after this long.
@@ -201,6 +218,7 @@ impl Run {
                 Self::Starting | Self::StopPending | Self::Running | Self::Stopping,
                 Event::KillRequested,
             ) => (Self::Killing, vec![Effect::Kill]),
+            (Self::Stopping, Event::CommandOver) => (self, signal(rules)),
             (_, Event::Ended) => (Self::Ended, Vec::new()),
             // A shorter grace than the one that runs: a shutdown is shorter of time than the stop before it.
             (Self::StopPending | Self::Stopping, Event::StopRequested { grace }) => {
@@ -222,6 +240,11 @@ impl Run {
                 Event::StopRequested { .. } | Event::KillRequested | Event::GraceElapsed,
             )
             | (Self::Starting | Self::Running, Event::GraceElapsed)
+            // The run was quicker, or has been killed meanwhile.
+            | (
+                Self::Starting | Self::StopPending | Self::Running | Self::Killing | Self::Ended,
+                Event::CommandOver,
+            )
             | (
                 Self::Ended,
                 Event::Started
@@ -236,8 +259,15 @@ impl Run {
     }
 }
 
-/// A stopped process takes no signal but the kill until it continues, so CONT follows.
+/// A stopped process neither takes a signal but the kill nor listens to a command until it continues, so CONT follows.
 fn ask(rules: &RunRules) -> Vec<Effect> {
+    match rules.ask {
+        Ask::Signal => signal(rules),
+        Ask::Command => vec![Effect::RunCommand, Effect::Signal(Signal::CONT)],
+    }
+}
+
+fn signal(rules: &RunRules) -> Vec<Effect> {
     vec![Effect::Signal(rules.signal), Effect::Signal(Signal::CONT)]
 }
 
@@ -253,6 +283,7 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(5);
     const RULES: RunRules = RunRules {
+        ask: Ask::Signal,
         signal: Signal::INT,
         grace: Duration::from_millis(500),
         timeout: Some(GRACE),
@@ -288,6 +319,30 @@ mod tests {
             Effect::Kill,
         ];
         assert_eq!(effects, expected);
+    }
+
+    #[test]
+    fn a_run_that_is_asked_by_a_command_is_signalled_only_if_it_outlives_that() {
+        let rules = RunRules {
+            ask: Ask::Command,
+            ..RULES
+        };
+        let step = |run: Run, event| run.next(event, &rules);
+        let (run, effects) = step(Run::Running, Event::StopRequested { grace: GRACE });
+        let cont = Effect::Signal(Signal::CONT);
+        let within = Effect::WakeAfterGrace(GRACE);
+        assert_eq!(effects, [Effect::RunCommand, cont, within]);
+        assert_eq!(
+            step(run, Event::CommandOver),
+            (Run::Stopping, ASKED.to_vec())
+        );
+        assert_eq!(
+            step(run, Event::GraceElapsed),
+            (Run::Killing, vec![Effect::Kill])
+        );
+        for over in [Run::Killing, Run::Ended] {
+            assert_eq!(step(over, Event::CommandOver), (over, Vec::new()));
+        }
     }
 
     #[test]

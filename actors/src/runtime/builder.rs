@@ -73,6 +73,7 @@ pub struct RuntimeBuilder {
     rules: TreeRules,
     jobs: Vec<Given>,
     probes: Vec<(ChildName, Probes)>,
+    stop_commands: Vec<(ChildName, CommandSpec)>,
     output: Output,
     shutdown_timeout: ShutdownTimeout,
     force_exit: ForceExitPolicy,
@@ -121,6 +122,7 @@ impl Default for RuntimeBuilder {
             rules: TreeRules::new(Vec::new()),
             jobs: Vec::new(),
             probes: Vec::new(),
+            stop_commands: Vec::new(),
             output: Output::Discard,
             shutdown_timeout: ShutdownTimeout::Grown,
             force_exit: ForceExitPolicy::KillOnly,
@@ -175,6 +177,15 @@ impl RuntimeBuilder {
     /// Sets the probes of children, by name. One whose readiness is probed is ready when its probe says so.
     pub fn probes(mut self, probes: impl IntoIterator<Item = (ChildName, Probes)>) -> Self {
         self.probes.extend(probes);
+        self
+    }
+
+    /// Sets the commands that ask children to stop instead of their signals, by name; see [`Child::stop_command`].
+    pub fn stop_commands(
+        mut self,
+        commands: impl IntoIterator<Item = (ChildName, CommandSpec)>,
+    ) -> Self {
+        self.stop_commands.extend(commands);
         self
     }
 
@@ -256,7 +267,9 @@ impl RuntimeBuilder {
     /// Starts the runtime; children start when they are asked for.
     pub async fn start_idle(mut self) -> Result<RuntimeHandle, StartError> {
         let mut plans = self.plans()?;
-        let probed = plans.len();
+        self.give_stop_commands()?;
+        let stops = |job: &&Given| job.stop_command.is_some();
+        let commands = 2 * plans.len() + self.jobs.iter().filter(stops).count();
         let tree = self.tree()?;
         let budget = self.rules.shutdown_budget;
         let jobs = jobs_by_node(
@@ -270,7 +283,7 @@ impl RuntimeBuilder {
             .nodes()
             .map(|node| (tree.name(node).clone(), node))
             .collect();
-        let os = self.mechanism(names.len(), probed)?;
+        let os = self.mechanism(names.len(), commands)?;
         let clock = Clock::start();
         let force_exit = self.deadline(&os, clock)?;
         let (events, _) = broadcast::channel(EVENTS_KEPT);
@@ -368,6 +381,15 @@ impl RuntimeBuilder {
         Ok(plans)
     }
 
+    fn give_stop_commands(&mut self) -> Result<(), StartError> {
+        for (name, command) in std::mem::take(&mut self.stop_commands) {
+            let job = self.jobs.iter_mut().find(|job| job.name == name);
+            let job = job.ok_or(StartError::NoSuchChild { child: name })?;
+            job.stop_command = Some(Arc::new(command));
+        }
+        Ok(())
+    }
+
     /// The machine, with the time that a shutdown may take.
     fn tree(&mut self) -> Result<Tree, StartError> {
         let refused = |errors| StartError::Rules { errors };
@@ -379,14 +401,14 @@ impl RuntimeBuilder {
     }
 
     /// What starts the processes. A run that ended may hold its slot for a moment when the next one begins, and one that is
-    /// probed may have a command for each of its probes.
-    fn mechanism(&mut self, nodes: usize, probed: usize) -> Result<Arc<dyn Os>, StartError> {
+    /// probed, or stopped by a command, may have `commands` besides.
+    fn mechanism(&mut self, nodes: usize, commands: usize) -> Result<Arc<dyn Os>, StartError> {
         if let Some(os) = self.os.take() {
             return Ok(os);
         }
         let one_shots = self.rules.limits.max_concurrent as usize;
         let options = RealOsOptions {
-            slots: (2 * nodes + 2 * probed)
+            slots: (2 * nodes + commands)
                 .saturating_add(one_shots.saturating_mul(2))
                 .clamp(64, MOST_SLOTS),
             child_nofile: self.child_descriptors,
@@ -442,6 +464,7 @@ fn jobs_by_node(
                 output: job.output.unwrap_or_else(|| output.clone()),
                 stop,
                 probes: probes.map(Arc::new),
+                stop_command: job.stop_command,
             },
         );
     }

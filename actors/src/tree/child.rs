@@ -9,14 +9,16 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEv
 use tracing::{debug, warn};
 
 use crate::exec::Stopped;
+use crate::os::check::{CheckFailure, CheckOrder, Errand, Question};
 use crate::os::stdin::Stdin;
 use crate::os::{End, Job, News, Observer, Os, Output, Process, SpawnError};
 use crate::policy::run::{self, Run, RunRules, StopCause};
-use crate::policy::spec::{ChildName, NodeId, RunId};
+use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId};
+use crate::tree::log::Chain;
 use crate::tree::probe::ProbeReport;
 use crate::tree::probes::{Finding, ProbePlan, Probes, Rung};
 use crate::tree::task::{self, TaskContext};
-use crate::work::{Work, introduced};
+use crate::work::{Work, introduced, within};
 
 /// What a child actor is told.
 pub(crate) enum ChildMsg {
@@ -34,6 +36,8 @@ pub(crate) enum ChildMsg {
     Probed(ProbeReport),
     /// The run has said something of itself.
     Rung,
+    /// The command that asks it to stop is over.
+    StopCommandOver(Result<(), CheckFailure>),
     /// Nothing is left of a command that belonged to the run.
     CommandGone,
     #[cfg(feature = "testing")]
@@ -102,6 +106,8 @@ pub(crate) struct RunOrder {
     pub(crate) stdin: Stdin,
     pub(crate) output: Output,
     pub(crate) probes: Option<Arc<ProbePlan>>,
+    /// What asks it to stop instead of the signal.
+    pub(crate) stop_command: Option<Arc<CommandSpec>>,
     pub(crate) rules: RunRules,
     pub(crate) os: Arc<dyn Os>,
     pub(crate) report_to: DerivedActorRef<ChildReport>,
@@ -118,7 +124,9 @@ struct Ending {
 
 pub(crate) struct ChildState {
     child: NodeId,
+    name: ChildName,
     run: RunId,
+    pid: u32,
     rules: RunRules,
     machine: Run,
     stopped: Option<Stopped>,
@@ -126,6 +134,9 @@ pub(crate) struct ChildState {
     probes: Option<Box<Probes>>,
     /// The end that is to be reported.
     ending: Option<Ending>,
+    stop_command: Option<Box<CommandSpec>>,
+    /// The command that asks it to stop; dropped, it is killed.
+    stopping: Option<Box<dyn Send>>,
     os: Arc<dyn Os>,
     /// Dropped with this state, however the actor ends: what is left of the run is killed then.
     process: Box<dyn Process>,
@@ -169,6 +180,10 @@ impl Actor for Child {
             ))
         });
         let observer = Arc::new(Messenger(myself.clone()));
+        let name = order.name.clone();
+        let stop_command = order
+            .stop_command
+            .map(|command| Box::new(belonging_to(&order.work, &command, &name, order.run)));
         let process = match order.work {
             Work::Command(command) => order.os.begin(Job {
                 command: Arc::new(introduced(&command, &order.name, order.run)),
@@ -184,15 +199,19 @@ impl Actor for Child {
             }
         };
         let (machine, effects) = Run::begin(&order.rules);
-        let state = ChildState {
+        let mut state = ChildState {
             child: order.child,
+            name,
             run: order.run,
+            pid: 0,
             rules: order.rules,
             machine,
             stopped: None,
             report_to: order.report_to,
             probes,
             ending: None,
+            stop_command,
+            stopping: None,
             os: order.os,
             process,
         };
@@ -210,6 +229,7 @@ impl Actor for Child {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ChildMsg::News(News::Started { pid }) => {
+                state.pid = pid;
                 state.report(Reported::Started {
                     pid: (pid != 0).then_some(pid),
                 });
@@ -233,6 +253,13 @@ impl Actor for Child {
             }
             ChildMsg::Probed(report) => state.probed(&myself, report).await,
             ChildMsg::Rung => state.heard(&myself).await,
+            ChildMsg::StopCommandOver(result) => {
+                if let Err(failure) = result {
+                    let (child, run) = (&state.name, state.run.0);
+                    warn!(%child, run, error = %Chain(&failure), "the command that stops a child failed");
+                }
+                state.feed(&myself, run::Event::CommandOver);
+            }
             ChildMsg::CommandGone => state.command_gone(&myself),
             #[cfg(feature = "testing")]
             ChildMsg::Panic => panic!("a fault was injected into the actor of run {}", state.run),
@@ -270,6 +297,14 @@ impl Actor for Child {
     }
 }
 
+/// A command in the directory and environment of the run that it is about.
+fn belonging_to(work: &Work, command: &CommandSpec, child: &ChildName, run: RunId) -> CommandSpec {
+    match work {
+        Work::Command(host) => introduced(&within(command, host), child, run),
+        Work::Task(_) => introduced(command, child, run),
+    }
+}
+
 impl ChildState {
     fn feed(&mut self, myself: &ActorRef<ChildMsg>, event: run::Event) {
         let (machine, effects) = self.machine.next(event, &self.rules);
@@ -293,13 +328,14 @@ impl ChildState {
         }
     }
 
-    fn perform(&self, myself: &ActorRef<ChildMsg>, effect: run::Effect) {
+    fn perform(&mut self, myself: &ActorRef<ChildMsg>, effect: run::Effect) {
         match effect {
             run::Effect::Signal(signal) => {
                 if let Err(error) = self.process.signal(signal) {
                     warn!(run = self.run.0, %error, "a signal could not be sent");
                 }
             }
+            run::Effect::RunCommand => self.run_stop_command(myself),
             run::Effect::Kill => self.process.kill(),
             // Timers of an actor that is gone fall on no ears; those of a state that has passed are answered with nothing.
             run::Effect::WakeAfterGrace(delay) => {
@@ -312,6 +348,23 @@ impl ChildState {
                 drop(myself.send_after(delay, || ChildMsg::IdleDue));
             }
         }
+    }
+
+    fn run_stop_command(&mut self, myself: &ActorRef<ChildMsg>) {
+        let Some(mut command) = self.stop_command.take() else {
+            return;
+        };
+        let pid = self.pid.to_string();
+        command.env.push(("KIMI_PID".into(), pid.into()));
+        let order = CheckOrder {
+            run: self.run,
+            child: self.name.clone(),
+            errand: Errand::Stop,
+            question: Question::Exec(Arc::new(*command)),
+        };
+        let myself = myself.clone();
+        let tell = Box::new(move |result| drop(myself.cast(ChildMsg::StopCommandOver(result))));
+        self.stopping = Some(self.os.check(order, tell));
     }
 
     async fn begin_probes(&mut self, myself: &ActorRef<ChildMsg>) {
@@ -354,7 +407,11 @@ impl ChildState {
             && self.probes.as_ref().is_none_or(|probes| probes.is_gone())
         {
             let commands = self.probes.as_ref().map(|probes| probes.commands());
-            let commands = commands.unwrap_or_default();
+            let mut commands = commands.unwrap_or_default();
+            commands.extend(self.stopping.take().map(|stopping| {
+                drop(stopping);
+                Errand::Stop
+            }));
             ending.commands = Some(commands.len());
             for errand in commands {
                 let myself = myself.clone();

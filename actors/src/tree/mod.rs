@@ -7,6 +7,7 @@
 //!     root[Root: owns policy::tree] -- orders --> child
 //!     root -- orders --> supervisor[Supervisor: nested] -- orders --> child2[Child]
 //!     child2 -- ChildReport --> root
+//!     probe[Probe: one question] -- ProbeReport --> child
 //!     signal[signal thread] --> signals[Signals] -- Shutdown --> root
 //!     root -- deadline --> timer[Timer] --> force[deadline thread]
 //! ```

@@ -21,9 +21,9 @@ use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
 use crate::policy::probe::ProbeStatus;
-use crate::policy::run::RunRules;
+use crate::policy::run::{Ask, RunRules};
 use crate::policy::signal::Signal;
-use crate::policy::spec::{ChildName, NodeId, RunId, StopSpec};
+use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId, StopSpec};
 use crate::policy::time::Moment;
 use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMode, Timer, Tree};
 #[cfg(feature = "testing")]
@@ -128,6 +128,7 @@ pub(crate) struct Job {
     pub(crate) output: Output,
     pub(crate) stop: StopSpec,
     pub(crate) probes: Option<Arc<ProbePlan>>,
+    pub(crate) stop_command: Option<Arc<CommandSpec>>,
 }
 
 pub(crate) struct RootArguments {
@@ -400,19 +401,27 @@ impl RootState {
 
     fn run_order(&mut self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
-        let (work, stdin, output, rules, probes) = if let Some(exec) = self.one_shots.at(child) {
-            (exec.work(), exec.stdin(), exec.output(), exec.rules(), None)
+        let (work, stdin, output, rules) = if let Some(exec) = self.one_shots.at(child) {
+            (exec.work(), exec.stdin(), exec.output(), exec.rules())
         } else {
             let job = self.arguments.jobs.get(&child)?;
-            let rules = RunRules::from(job.stop);
+            let rules = RunRules {
+                ask: if job.stop_command.is_some() {
+                    Ask::Command
+                } else {
+                    Ask::Signal
+                },
+                ..RunRules::from(job.stop)
+            };
             (
                 job.work.clone(),
                 Stdin::default(),
                 job.output.clone(),
                 rules,
-                job.probes.clone(),
             )
         };
+        // One-shot commands have neither.
+        let job = self.arguments.jobs.get(&child);
         Some(RunOrder {
             child,
             run,
@@ -421,7 +430,8 @@ impl RootState {
             stdin,
             output,
             rules,
-            probes,
+            probes: job.and_then(|job| job.probes.clone()),
+            stop_command: job.and_then(|job| job.stop_command.clone()),
             os: Arc::clone(&self.arguments.os),
             report_to: self.child_reports.clone(),
         })
