@@ -585,7 +585,11 @@ fn each_mistake_is_reported_where_it_was_made() {
             "2:11",
             "not YAML: unclosed bracket",
         ),
-        ("version: 1\n\tservices: x\n".into(), "1:10", "not YAML"),
+        (
+            "version: 1\n\tservices: x\n".into(),
+            "2:1",
+            "a tab cannot indent",
+        ),
         (String::new(), "1:1", "expected the manifest to be a map"),
     ];
     let missed: Vec<String> = cases

@@ -12,6 +12,8 @@ pub struct Problem {
     pub place: Place,
     /// What is wrong, what was expected, and the nearest known name.
     pub message: String,
+    /// What was expected, if the mistake is a value of another kind.
+    pub expected: Option<String>,
     /// Whether the line of the file may be shown.
     pub snippet: Snippet,
 }
@@ -51,12 +53,31 @@ impl Problem {
         Self {
             place,
             message: message.into(),
+            expected: None,
             snippet: Snippet::Shown,
+        }
+    }
+
+    /// The line of the file in which it was made, if there is one that may be shown.
+    pub fn line(&self) -> Option<&str> {
+        match (&self.place, self.snippet) {
+            (Place::File { source, span }, Snippet::Shown) => {
+                Some(line_around(&source.text, span.start))
+            }
+            _ => None,
         }
     }
 }
 
 impl Place {
+    /// The name of the file, if it is a part of one.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::File { source, .. } => Some(&source.name),
+            Self::Environment(_) | Self::Flag(_) => None,
+        }
+    }
+
     /// The line and column, both from 1, if it is a part of a file.
     pub fn line_and_column(&self) -> Option<(usize, usize)> {
         match self {
@@ -64,6 +85,13 @@ impl Place {
             Self::Environment(_) | Self::Flag(_) => None,
         }
     }
+}
+
+/// The line in which an offset lies.
+fn line_around(text: &str, offset: usize) -> &str {
+    let offset = boundary(text, offset);
+    let start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+    text[start..].lines().next().unwrap_or("")
 }
 
 /// Columns count characters, not bytes.
@@ -111,9 +139,10 @@ impl fmt::Display for Problem {
 fn write_snippet(f: &mut fmt::Formatter<'_>, text: &str, span: Span) -> fmt::Result {
     const WIDEST: usize = 120;
     let (number, column) = line_and_column(text, span.start);
-    let Some(line) = text.lines().nth(number - 1) else {
+    let line = line_around(text, span.start);
+    if line.is_empty() && span.start >= text.len() {
         return Ok(());
-    };
+    }
     if column > WIDEST {
         return Ok(());
     }
