@@ -37,8 +37,8 @@ pub enum ConfigOutput {
 
 /// Prints the settings.
 pub fn run(args: &ConfigArgs, context: &Context) -> Result<ExitCode, Error> {
-    let (settings, origins) = if let Some(location) = context.manifest_location()? {
-        let manifest = Manifest::load(location, &context.inputs)?;
+    let (settings, origins) = if let Some(locations) = context.manifest_locations()? {
+        let manifest = Manifest::load(locations, &context.inputs)?;
         (manifest.settings, manifest.origins)
     } else {
         let effective = Effective::load(&context.inputs)?;

@@ -8,6 +8,7 @@ pub mod screen;
 pub mod start;
 pub mod version;
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::cli::out::{Color, ColorChoice, ColorEnvironment};
 use crate::exit_code;
 use crate::manifest::discover::discover;
-use crate::manifest::{DiscoverError, Location, Manifest, ManifestError};
+use crate::manifest::{DiscoverError, Discovered, Location, Locations, Manifest, ManifestError};
 use crate::settings::{Inputs, SettingsError};
 
 /// Starts, watches and stops processes as a supervision tree.
@@ -48,9 +49,10 @@ pub struct Cli {
 /// Which manifest is meant. `-f` is known before the verb and after those that read one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct FileArgs {
-    /// The manifest, `-` for standard input [default: the nearest kimi-shell.yaml, .yml or .toml]
+    /// The manifest, `-` for standard input; each further one is laid over those before [env: `KIMI_SHELL_FILE`, paths
+    /// separated by `:`] [default: the nearest kimi-shell.yaml, .yml or .toml, and the kimi-shell.override.* beside it]
     #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    pub file: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -69,8 +71,8 @@ enum Verb {
 /// What all verbs are given.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The manifest that was named, if one was.
-    pub file: Option<PathBuf>,
+    /// The manifest that was named, and what is laid over it.
+    pub files: Vec<PathBuf>,
     /// The layers of settings besides the manifest.
     pub inputs: Inputs,
     /// When to use colours.
@@ -132,19 +134,24 @@ impl From<DiscoverError> for Error {
 }
 
 impl Context {
-    /// Where the manifest is: the one that was named, the nearest one, or none.
-    pub fn manifest_location(&self) -> Result<Option<Location>, Error> {
-        if let Some(file) = &self.file {
-            return Ok(Some(Location::named(file)));
+    /// Where the manifest is: what was named, the nearest one, or none.
+    pub fn manifest_locations(&self) -> Result<Option<Locations>, Error> {
+        if let Some(named) = Locations::named(&self.files) {
+            return Ok(Some(named));
         }
         let directory = std::env::current_dir().map_err(Error::NoDirectory)?;
-        Ok(discover(&directory)?.map(|path| Location::File(shortened(path, &directory))))
+        let found = discover(&directory)?.map(|found| Discovered {
+            manifest: shortened(found.manifest, &directory),
+            over: found.over.map(|over| shortened(over, &directory)),
+        });
+        Ok(found.map(Locations::from))
     }
 
     /// The manifest: the one that was named, the nearest one, or the embedded one.
     pub fn manifest(&self) -> Result<Manifest, Error> {
-        let location = self.manifest_location()?.unwrap_or(Location::Embedded);
-        Ok(Manifest::load(location, &self.inputs)?)
+        let locations = self.manifest_locations()?;
+        let locations = locations.unwrap_or_else(|| Location::Embedded.into());
+        Ok(Manifest::load(locations, &self.inputs)?)
     }
 
     /// Whether to use colours on a stream.
@@ -182,13 +189,19 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error> {
     let after_verb = match &cli.verb {
-        Verb::Start(args) => args.file.file.clone(),
-        Verb::Config(args) => args.file.file.clone(),
-        Verb::Help(_) | Verb::Version(_) => None,
+        Verb::Start(args) => args.file.file.as_slice(),
+        Verb::Config(args) => args.file.file.as_slice(),
+        Verb::Help(_) | Verb::Version(_) => &[],
     };
+    let inputs = Inputs::of_process(cli.set);
+    let mut files = cli.file.file;
+    files.extend_from_slice(after_verb);
+    if files.is_empty() {
+        files = files_of(&inputs.environment);
+    }
     let context = Context {
-        file: after_verb.or(cli.file.file),
-        inputs: Inputs::of_process(cli.set),
+        files,
+        inputs,
         color: cli.color,
         color_environment,
     };
@@ -198,6 +211,18 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
         Verb::Help(args) => help::run(&args),
         Verb::Version(args) => version::run(&args),
     }
+}
+
+/// What the environment names instead of `-f`.
+fn files_of(environment: &[(OsString, OsString)]) -> Vec<PathBuf> {
+    let paths = environment
+        .iter()
+        .find(|(name, _)| name == "KIMI_SHELL_FILE");
+    paths.map_or_else(Vec::new, |(_, paths)| {
+        std::env::split_paths(paths)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect()
+    })
 }
 
 /// Help and version are answers (0, standard output); the rest is a mistake (2, standard error).

@@ -201,7 +201,7 @@ async fn supervise(
         .collect();
     let screen = Screen::start(style, names).map_err(ForegroundError::Setup)?;
     let settings = &manifest.settings;
-    let is_embedded = manifest.location == Location::Embedded;
+    let is_embedded = manifest.locations.first == Location::Embedded;
     let shutdown_timeout = shutdown_timeout(settings, &manifest.origins);
     let grows = shutdown_timeout == ShutdownTimeout::Grown;
     let mut builder = RuntimeBuilder::from_rules(manifest.rules, manifest.commands)
