@@ -405,6 +405,15 @@ fn explained(error: &ScanError, text: &str, most_depth: usize) -> Wrong {
         let end = start + character.len_utf8();
         Span { start, end }
     };
+    if text[..at].ends_with('$') && first == '{' {
+        let span = Span {
+            start: at - 1,
+            end: at + 1,
+        };
+        let message =
+            "`${` cannot stand without quotes inside of `{…}` or `[…]`; put the value in quotes";
+        return Wrong::new(span, message);
+    }
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "most errors of the parser need no other words than its own"
@@ -612,6 +621,8 @@ mod tests {
             ("a: x\u{7f}\n", "a:1:5", "U+007F"),
             ("a: x\0\n", "a:1:5", "a NUL character"),
             ("a: 'x\n", "a:1:4", "not YAML: unclosed quote"),
+            ("a: { b: ${C} }\n", "a:1:9", "put the value in quotes"),
+            ("a: [b, ${C}]\n", "a:1:8", "put the value in quotes"),
         ] {
             let found = refusal(text);
             assert!(
