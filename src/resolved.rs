@@ -15,7 +15,7 @@ use crate::words::Words;
 
 /// The whole manifest: services, supervisors and settings.
 pub fn manifest(manifest: &Manifest) -> Result<Node, toml::ser::Error> {
-    let mut node = manifest.document.clone();
+    let mut node = manifest.document.root.clone();
     drop_notes(&mut node);
     let rules = arrange(&manifest.rules).unwrap_or_else(|errors| {
         unreachable!("the rules of a manifest were arranged before: {errors:?}")

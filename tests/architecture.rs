@@ -224,7 +224,7 @@ fn the_runtime_does_not_know_what_only_an_application_needs() {
         "config",
         "toml",
         "serde_json",
-        "serde-saphyr",
+        "granit-parser",
         "axum",
         "opentelemetry",
     ] {

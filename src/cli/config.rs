@@ -64,8 +64,8 @@ fn document(manifest: &Manifest, format: Format) -> Result<String, Error> {
 
 /// Settings need no manifest.
 fn settings_of(args: &ConfigArgs, context: &Context) -> Result<String, Error> {
-    let manifest = match context.manifest_location()? {
-        Some(location) => Some(Manifest::load(location, &context.inputs)?),
+    let manifest = match context.manifest_locations()? {
+        Some(locations) => Some(Manifest::load(locations, &context.inputs)?),
         None => None,
     };
     let Effective { settings, origins } = match &manifest {

@@ -16,6 +16,7 @@ pub mod start;
 pub mod validate;
 pub mod version;
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ use crate::document::nearest::did_you_mean;
 use crate::exit_code;
 use crate::manifest::discover::discover;
 use crate::manifest::reach::Reach;
-use crate::manifest::{DiscoverError, Location, Manifest, ManifestError};
+use crate::manifest::{DiscoverError, Discovered, Location, Locations, Manifest, ManifestError};
 use crate::performance::MeasureError;
 use crate::settings::{Effective, Inputs, Settings, SettingsError};
 
@@ -65,9 +66,10 @@ pub struct Cli {
 /// Which manifest is meant. `-f` is known before the verb and after those that read one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct FileArgs {
-    /// The manifest, `-` for standard input [default: the nearest kimi-shell.yaml, .yml or .toml]
+    /// The manifest, `-` for standard input; each further one is laid over those before [env: `KIMI_SHELL_FILE`, paths
+    /// separated by `:`] [default: the nearest kimi-shell.yaml, .yml or .toml, and the kimi-shell.override.* beside it]
     #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    pub file: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -105,8 +107,8 @@ enum Verb {
 /// What all verbs are given.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The manifest that was named, if one was.
-    pub file: Option<PathBuf>,
+    /// The manifest that was named, and what is laid over it.
+    pub files: Vec<PathBuf>,
     /// The layers of settings besides the manifest.
     pub inputs: Inputs,
     /// When to use colours.
@@ -204,7 +206,11 @@ impl Error {
             }
             Self::UnknownName { .. } => Some("`kimi-shell graph` shows all names"),
             Self::Output(_) => Some("make room, or write somewhere else"),
-            Self::Manifest(ManifestError::Undiscovered(_) | ManifestError::Settings(_))
+            Self::Manifest(
+                ManifestError::Undiscovered(_)
+                | ManifestError::ReadBefore
+                | ManifestError::Settings(_),
+            )
             | Self::Settings(_)
             | Self::Toml(_)
             | Self::Json(_)
@@ -235,30 +241,35 @@ impl From<DiscoverError> for Error {
 }
 
 impl Context {
-    /// Where the manifest is: the one that was named, the nearest one, or none.
-    pub fn manifest_location(&self) -> Result<Option<Location>, Error> {
-        if let Some(file) = &self.file {
-            return Ok(Some(Location::named(file)));
+    /// Where the manifest is: what was named, the nearest one, or none.
+    pub fn manifest_locations(&self) -> Result<Option<Locations>, Error> {
+        if let Some(named) = Locations::named(&self.files) {
+            return Ok(Some(named));
         }
         let directory = std::env::current_dir().map_err(Error::NoDirectory)?;
-        Ok(discover(&directory)?.map(|path| Location::File(shortened(path, &directory))))
+        let found = discover(&directory)?.map(|found| Discovered {
+            manifest: shortened(found.manifest, &directory),
+            over: found.over.map(|over| shortened(over, &directory)),
+        });
+        Ok(found.map(Locations::from))
     }
 
     /// The manifest: the one that was named, the nearest one, or the embedded one. The services of these names count
     /// whatever their profiles are.
     pub fn manifest_with(&self, names: &[ChildName]) -> Result<Manifest, Error> {
-        let location = self.manifest_location()?.unwrap_or(Location::Embedded);
+        let locations = self.manifest_locations()?;
+        let locations = locations.unwrap_or_else(|| Location::Embedded.into());
         let inputs = Inputs {
             names: names.iter().map(ToString::to_string).collect(),
             ..self.inputs.clone()
         };
-        Ok(Manifest::load(location, &inputs)?)
+        Ok(Manifest::load(locations, &inputs)?)
     }
 
     /// The settings: of the manifest that was named or is the nearest, or without one.
     pub fn settings(&self) -> Result<Settings, Error> {
-        match self.manifest_location()? {
-            Some(location) => Ok(Manifest::load(location, &self.inputs)?.settings),
+        match self.manifest_locations()? {
+            Some(locations) => Ok(Manifest::load(locations, &self.inputs)?.settings),
             None => Ok(Effective::load(&self.inputs)?.settings),
         }
     }
@@ -266,7 +277,7 @@ impl Context {
     /// The same, and a word to people if it is the embedded one.
     pub fn manifest_or_demonstration(&self, names: &[ChildName]) -> Result<Manifest, Error> {
         let manifest = self.manifest_with(names)?;
-        if manifest.location == Location::Embedded {
+        if manifest.locations.first == Location::Embedded {
             out::talk(
                 "kimi-shell: no kimi-shell.yaml here or above: this is the built-in demonstration; \
                  `kimi-shell init` writes a manifest\n",
@@ -322,26 +333,31 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error> {
     let after_verb = match &cli.verb {
-        Verb::Start(args) => args.file.file.clone(),
-        Verb::Config(args) => args.file.file.clone(),
-        Verb::Bench(args) => args.file.file.clone(),
-        Verb::Graph(args) => args.file.file.clone(),
-        Verb::Validate(args) => args.file.file.clone(),
-        Verb::CompleteNames(args) => args.file.file.clone(),
+        Verb::Start(args) => args.file.file.as_slice(),
+        Verb::Config(args) => args.file.file.as_slice(),
+        Verb::Bench(args) => args.file.file.as_slice(),
+        Verb::Graph(args) => args.file.file.as_slice(),
+        Verb::Validate(args) => args.file.file.as_slice(),
+        Verb::CompleteNames(args) => args.file.file.as_slice(),
         Verb::Exec(_)
         | Verb::Session(_)
         | Verb::Init(_)
         | Verb::Schema
         | Verb::Completion(_)
         | Verb::Help(_)
-        | Verb::Version(_) => None,
+        | Verb::Version(_) => &[],
     };
     let mut inputs = Inputs::of_process(cli.set);
     if !cli.profile.is_empty() {
         inputs.profiles = cli.profile;
     }
+    let mut files = cli.file.file;
+    files.extend_from_slice(after_verb);
+    if files.is_empty() {
+        files = files_of(&inputs.environment);
+    }
     let context = Context {
-        file: after_verb.or(cli.file.file),
+        files,
         inputs,
         color: cli.color,
         color_environment,
@@ -361,6 +377,18 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
         Verb::Help(args) => help::run(&args),
         Verb::Version(args) => version::run(&args),
     }
+}
+
+/// What the environment names instead of `-f`.
+fn files_of(environment: &[(OsString, OsString)]) -> Vec<PathBuf> {
+    let paths = environment
+        .iter()
+        .find(|(name, _)| name == "KIMI_SHELL_FILE");
+    paths.map_or_else(Vec::new, |(_, paths)| {
+        std::env::split_paths(paths)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect()
+    })
 }
 
 /// Help and version are answers (0, standard output); the rest is a mistake (2, standard error).

@@ -246,10 +246,12 @@ async fn supervise(
     });
     let screen = Screen::start(style, names, start_up).map_err(ForegroundError::Setup)?;
     let settings = &manifest.settings;
-    let is_embedded = manifest.location == Location::Embedded;
+    let is_embedded = manifest.locations.first == Location::Embedded;
     let shutdown_timeout = shutdown_timeout(settings, &manifest.origins);
     let grows = shutdown_timeout == ShutdownTimeout::Grown;
     let mut builder = RuntimeBuilder::from_rules(manifest.rules, manifest.commands)
+        .probes(manifest.probes)
+        .stop_commands(manifest.stop_commands)
         .child_descriptors(child_descriptors)
         .output(Output::Lines(Arc::new(screen.sink())))
         .shutdown_timeout(shutdown_timeout)

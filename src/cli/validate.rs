@@ -18,7 +18,7 @@ use crate::document::problem::Problem;
 use crate::exit_code;
 use crate::manifest::discover::NAMES;
 use crate::manifest::reach::Reach;
-use crate::manifest::{Location, Manifest, ManifestError};
+use crate::manifest::{Location, Locations, Manifest, ManifestError};
 
 /// The version of the JSON that is written.
 const SCHEMA_VERSION: u32 = 1;
@@ -116,11 +116,12 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<ExitCode, Error> {
 
 /// The manifest that other verbs would take, which must exist here.
 fn check_the_one(context: &Context) -> Result<Checked, Error> {
-    let named = context.file.as_deref().map(quoted);
-    match context.manifest_location() {
-        Ok(Some(location)) => {
-            let file = shown(&location);
-            Ok(check(location, file, named, context))
+    let files: Vec<String> = context.files.iter().map(|file| quoted(file)).collect();
+    let named = (!files.is_empty()).then(|| files.join(" -f "));
+    match context.manifest_locations() {
+        Ok(Some(locations)) => {
+            let file = shown(&locations);
+            Ok(check(locations, file, named, context))
         }
         Ok(None) => {
             let message = format!(
@@ -137,13 +138,13 @@ fn check_the_one(context: &Context) -> Result<Checked, Error> {
 }
 
 fn check_named(file: &Path, context: &Context) -> Checked {
-    let location = Location::named(file);
-    let name = shown(&location);
-    check(location, name, Some(quoted(file)), context)
+    let locations = Locations::from(Location::named(file));
+    let name = shown(&locations);
+    check(locations, name, Some(quoted(file)), context)
 }
 
-fn check(location: Location, file: String, named: Option<String>, context: &Context) -> Checked {
-    match Manifest::examine(location, &context.inputs) {
+fn check(locations: Locations, file: String, named: Option<String>, context: &Context) -> Checked {
+    match Manifest::examine(locations, &context.inputs) {
         Ok(examined) => {
             let errors = examined
                 .errors
@@ -155,6 +156,7 @@ fn check(location: Location, file: String, named: Option<String>, context: &Cont
                 .map(|it| Finding::of(Severity::Warning, it));
             let mut findings: Vec<Finding> = errors.chain(warnings).collect();
             if let Some(manifest) = &examined.manifest {
+                findings.extend(refused(manifest));
                 findings.extend(unusable(manifest));
             }
             Checked {
@@ -178,12 +180,15 @@ fn check(location: Location, file: String, named: Option<String>, context: &Cont
     }
 }
 
-fn shown(location: &Location) -> String {
-    match location {
+/// The files in their order.
+fn shown(locations: &Locations) -> String {
+    let name = |location: &Location| match location {
         Location::File(path) => path.display().to_string(),
         Location::Stdin => "standard input".to_owned(),
         Location::Embedded => "the built-in demonstration".to_owned(),
-    }
+    };
+    let names: Vec<String> = locations.iter().map(name).collect();
+    names.join(" + ")
 }
 
 fn quoted(file: &Path) -> String {
@@ -194,6 +199,16 @@ fn quoted(file: &Path) -> String {
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
+}
+
+/// What `start` refuses to start here. It stands in the file once, whatever the number of replicas.
+fn refused(manifest: &Manifest) -> impl Iterator<Item = Finding> {
+    let mut seen = HashSet::new();
+    manifest
+        .refusals
+        .iter()
+        .filter(move |refusal| seen.insert(refusal.problem.to_string()))
+        .map(|refusal| Finding::of(Severity::Warning, &refusal.problem))
 }
 
 /// Programs and working directories that are not there. A task that must succeed before may be what makes them.

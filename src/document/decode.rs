@@ -4,25 +4,39 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::document::budget::{Cost, Resource};
 use crate::document::nearest::did_you_mean;
 use crate::document::problem::{Place, Problem, Snippet};
-use crate::document::{Content, Entry, Node, ScalarKind, Source, Span, problem_at};
+use crate::document::{Content, Document, Entry, Node, ScalarKind, Source, Sources, Span};
 use crate::quantity;
 
-/// Collects what is wrong with one source.
+/// Collects what is wrong with a document.
 #[derive(Debug)]
 pub struct Report {
-    source: Arc<Source>,
-    problems: RefCell<Vec<Problem>>,
+    sources: Sources,
+    /// Where values of variables stand, in order.
+    filled: Vec<Span>,
+    problems: RefCell<Vec<(Span, Problem)>>,
     /// Where values stand that must not be shown.
     secrets: RefCell<Vec<Span>>,
 }
 
 impl Report {
-    /// Nothing is wrong with it so far.
+    /// Nothing is wrong with what stands in this source so far.
     pub fn new(source: Arc<Source>) -> Self {
+        Self::over(source.into(), Vec::new())
+    }
+
+    /// Nothing is wrong with this document so far.
+    pub fn about(document: &Document) -> Self {
+        let filled = document.filled.iter().map(|filled| filled.span);
+        Self::over(document.sources.clone(), filled.collect())
+    }
+
+    fn over(sources: Sources, filled: Vec<Span>) -> Self {
         Self {
-            source,
+            sources,
+            filled,
             problems: RefCell::default(),
             secrets: RefCell::default(),
         }
@@ -31,7 +45,7 @@ impl Report {
     /// An empty report about the same source, to try something out.
     #[must_use]
     pub fn trial(&self) -> Self {
-        Self::new(Arc::clone(&self.source))
+        Self::over(self.sources.clone(), self.filled.clone())
     }
 
     /// Whether nothing is wrong so far.
@@ -39,10 +53,16 @@ impl Report {
         self.problems.borrow().is_empty()
     }
 
-    /// Notes a mistake.
+    /// Notes a mistake. Beyond the budget nobody reads them, and they are not kept.
     pub fn wrong(&self, span: Span, message: impl Into<String>) {
-        let problem = problem_at(&self.source, span, message);
-        self.problems.borrow_mut().push(problem);
+        self.note(span, Problem::new(self.place(span), message));
+    }
+
+    fn note(&self, span: Span, problem: Problem) {
+        let mut problems = self.problems.borrow_mut();
+        if problems.len() < Cost::BUDGET.of(Resource::Problems) {
+            problems.push((span, problem));
+        }
     }
 
     /// Lets no mistake show a line in which this, or a part of it, stands.
@@ -76,23 +96,21 @@ impl Report {
         }
     }
 
-    /// The place of a part of the source.
+    /// The place of a part of the sources.
     pub fn place(&self, span: Span) -> Place {
+        let (source, span) = self.sources.find(span);
         Place::File {
-            source: Arc::clone(&self.source),
+            source: Arc::clone(source),
             span,
         }
     }
 
-    /// All that is wrong, in the order of the file.
+    /// All that is wrong, in the order of the files.
     pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|problem| match &problem.place {
-            Place::File { span, .. } => span.start,
-            Place::Environment(_) | Place::Flag(_) => 0,
-        });
-        hide_lines(&mut problems, self.secrets.into_inner());
-        problems
+        problems.sort_by_key(|(span, _)| span.start);
+        hide_lines(&mut problems, &self.sources, self.secrets.into_inner());
+        problems.into_iter().map(|(_, problem)| problem).collect()
     }
 
     /// The entries of a map, or a mistake.
@@ -119,9 +137,11 @@ impl Report {
 
     /// A text, or a mistake.
     pub fn text<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
+        // What a variable holds is text wherever text is wanted, though it looks like a number.
+        let is_filled = self.filled.binary_search(&node.span).is_ok();
         let text = node
             .scalar()
-            .filter(|scalar| scalar.kind == ScalarKind::Text);
+            .filter(|scalar| scalar.kind == ScalarKind::Text || is_filled);
         if text.is_none() {
             self.expected(node, &format!("{what} to be text"));
         }
@@ -208,24 +228,61 @@ impl Report {
 
     /// Notes that something else was expected here.
     pub fn expected(&self, node: &Node, expected: &str) {
-        self.wrong(
-            node.span,
-            format!("expected {expected}, found {}", node.describe()),
-        );
+        let found = node.describe();
+        let advice = advice(node, expected);
+        let message = format!("expected {expected}, found {found}{advice}");
+        let problem = Problem {
+            expected: Some(expected.to_owned()),
+            ..Problem::new(self.place(node.span), message)
+        };
+        self.note(node.span, problem);
     }
 }
 
+/// What to write instead, where YAML's rules are not what people have in mind.
+fn advice(node: &Node, expected: &str) -> &'static str {
+    let Some(scalar) = node.scalar() else {
+        return "";
+    };
+    let wants = |what| expected.contains(what);
+    let spelling = ScalarKind::of_plain(&scalar.text);
+    match scalar.text.to_ascii_lowercase().as_str() {
+        "yes" | "y" | "on" if wants("`true`") => "; write `true`",
+        "no" | "n" | "off" if wants("`true`") => "; write `false`",
+        _ if wants("`true`") && scalar.kind == ScalarKind::Text && spelling == ScalarKind::Bool => {
+            "; write it without quotes"
+        }
+        text if wants("number") && has_other_base(text) => "; numbers are decimal here",
+        _ if wants("number")
+            && scalar.kind == ScalarKind::Text
+            && matches!(spelling, ScalarKind::Integer | ScalarKind::Float) =>
+        {
+            "; write it without quotes"
+        }
+        _ if wants(" text") && !matches!(scalar.kind, ScalarKind::Text | ScalarKind::Null) => {
+            "; if it is text, put it in quotes"
+        }
+        _ => "",
+    }
+}
+
+/// Whether it is a number that is, or that some take to be, octal, hexadecimal or binary.
+fn has_other_base(text: &str) -> bool {
+    ["0x", "0o", "0b"].iter().any(|sign| text.starts_with(sign))
+        || text.len() > 1 && text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Hides the lines that hold secrets. The problems are sorted; many may stand in one line, which is looked for once.
-fn hide_lines(problems: &mut [Problem], mut secrets: Vec<Span>) {
-    secrets.sort_by_key(|span| span.start);
+fn hide_lines(problems: &mut [(Span, Problem)], sources: &Sources, mut secrets: Vec<Span>) {
+    secrets.sort_unstable();
     let mut line: Option<Span> = None;
-    for problem in problems {
-        let Place::File { source, span } = &problem.place else {
-            continue;
-        };
+    for (span, problem) in problems {
         let here = line
             .filter(|line| (line.start..=line.end).contains(&span.start))
-            .unwrap_or_else(|| line_around(&source.text, *span));
+            .unwrap_or_else(|| {
+                let (source, within) = sources.find(*span);
+                line_around(&source.text, within).moved(span.start - within.start)
+            });
         line = Some(here);
         let first = secrets.partition_point(|secret| secret.end < here.start);
         if secrets

@@ -3,41 +3,50 @@
 //! YAML and TOML become the same [`Node`]s, each with its place in the text, so that one decoder serves both and every
 //! mistake is reported where it was made. Scalars keep the text as written: `1.10` stays `1.10`.
 
+pub mod budget;
 pub mod decode;
 pub mod nearest;
 pub mod problem;
 pub mod read;
 mod reader;
 pub mod record;
+mod scalar;
 pub mod shape;
+mod source;
 mod toml;
+pub mod write;
 mod yaml;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use self::budget::{Exceeded, Meter, Resource};
 use self::problem::{Place, Problem};
+pub use self::scalar::{Scalar, ScalarKind};
+pub use self::source::{Source, Sources, Span};
 
-/// The text of a file and the name under which people know it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Source {
-    /// A path, or what stands for one.
-    pub name: String,
-    /// The whole text.
-    pub text: String,
+/// A tree and the sources that its places lie in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// The whole tree.
+    pub root: Node,
+    /// What it was read from.
+    pub sources: Sources,
+    /// The scalars that hold values of variables, in the order of their places.
+    pub filled: Vec<Filled>,
 }
 
-/// A part of a source, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
-    /// The first byte.
-    pub start: usize,
-    /// One past the last.
-    pub end: usize,
+/// A scalar into which values of variables were put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filled {
+    /// Where it stands.
+    pub span: Span,
+    /// What was written there, such as `${PORT}`.
+    pub written: String,
 }
 
 /// A value and its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Where it stands.
     pub span: Span,
@@ -46,7 +55,7 @@ pub struct Node {
 }
 
 /// What a node is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// A single value.
     Scalar(Scalar),
@@ -56,34 +65,8 @@ pub enum Content {
     Map(Vec<Entry>),
 }
 
-/// A single value, as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scalar {
-    /// The text between the quotes, or the characters as they stand.
-    pub text: String,
-    /// What its format takes it for.
-    pub kind: ScalarKind,
-}
-
-/// What a format takes a scalar for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScalarKind {
-    /// Text.
-    Text,
-    /// A whole number.
-    Integer,
-    /// A number with a fraction or an exponent.
-    Float,
-    /// `true` or `false`.
-    Bool,
-    /// A date or a time.
-    Datetime,
-    /// Nothing.
-    Null,
-}
-
 /// One key of a map with its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// The key.
     pub key: String,
@@ -114,13 +97,150 @@ impl Format {
 
 /// Reads a text into a tree.
 pub fn parse(source: &Arc<Source>, format: Format) -> Result<Node, Vec<Problem>> {
+    parse_within(source, format, &mut Meter::default())
+}
+
+/// Reads a text into a tree, as far as a budget goes.
+pub fn parse_within(
+    source: &Arc<Source>,
+    format: Format,
+    meter: &mut Meter,
+) -> Result<Node, Vec<Problem>> {
+    let refuse = |wrong: Wrong| vec![problem_at(source, wrong.span, wrong.message)];
+    meter
+        .spend(Resource::Bytes, source.text.len())
+        .map_err(|exceeded| refuse(Wrong::beyond(Span::default(), exceeded)))?;
+    if let Some(start) = source.text.find('\0') {
+        let end = start + 1;
+        let message = "a NUL character cannot stand in a file of text";
+        return Err(refuse(Wrong::new(Span { start, end }, message)));
+    }
     match format {
-        Format::Yaml => yaml::parse(source),
-        Format::Toml => toml::parse(source),
+        Format::Yaml => yaml::parse(&source.text, meter).map_err(refuse),
+        Format::Toml => toml::parse(source, meter),
     }
 }
 
+/// What ends the reading of a text.
+struct Wrong {
+    span: Span,
+    message: String,
+}
+
+impl Wrong {
+    fn new(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            span,
+            message: message.into(),
+        }
+    }
+
+    fn beyond(span: Span, exceeded: Exceeded) -> Self {
+        Self::new(span, exceeded.to_string())
+    }
+}
+
+impl Document {
+    /// A tree that was read from one source.
+    pub fn of(source: Arc<Source>, root: Node) -> Self {
+        Self {
+            root,
+            sources: source.into(),
+            filled: Vec::new(),
+        }
+    }
+
+    /// The place of a part.
+    pub fn place(&self, span: Span) -> Place {
+        let (source, span) = self.sources.find(span);
+        Place::File {
+            source: Arc::clone(source),
+            span,
+        }
+    }
+
+    /// The part of the document that a place is, if it is one.
+    pub fn locate(&self, place: &Place) -> Option<Span> {
+        match place {
+            Place::File { source, span } => self.sources.locate(source, *span),
+            Place::Environment(_) | Place::Flag(_) => None,
+        }
+    }
+
+    /// Puts mistakes in the order of its files, and those of other places behind them.
+    pub fn sort(&self, problems: &mut [Problem]) {
+        problems.sort_by_key(|problem| {
+            let span = self.locate(&problem.place);
+            span.map_or(usize::MAX, |span| span.start)
+        });
+    }
+
+    /// What was written at this part, if it came through a variable.
+    pub fn written_at(&self, span: Span) -> Option<&str> {
+        written_at(&self.filled, span)
+    }
+
+    /// What was written where this stands, if it came through a variable.
+    pub fn through_variable(&self, node: &Node) -> Option<&str> {
+        self.written_at(node.span)
+    }
+
+    /// The same as it was before variables were put in.
+    #[must_use]
+    pub fn as_written(&self) -> Self {
+        let mut document = self.clone();
+        document.root.restore(&self.filled);
+        document
+    }
+}
+
+fn written_at(filled: &[Filled], span: Span) -> Option<&str> {
+    let at = filled.binary_search_by_key(&span, |filled| filled.span);
+    at.ok().map(|at| filled[at].written.as_str())
+}
+
 impl Node {
+    /// A single value.
+    pub fn of_scalar(text: impl Into<String>, kind: ScalarKind, span: Span) -> Self {
+        let text = text.into();
+        Self {
+            span,
+            content: Content::Scalar(Scalar { text, kind }),
+        }
+    }
+
+    /// Moves its places, and those of all in it, behind so many bytes of other sources.
+    pub fn move_by(&mut self, by: usize) {
+        self.span = self.span.moved(by);
+        match &mut self.content {
+            Content::Scalar(_) => {}
+            Content::List(items) => items.iter_mut().for_each(|item| item.move_by(by)),
+            Content::Map(entries) => {
+                for entry in entries {
+                    entry.key_span = entry.key_span.moved(by);
+                    entry.value.move_by(by);
+                }
+            }
+        }
+    }
+
+    fn restore(&mut self, filled: &[Filled]) {
+        match &mut self.content {
+            Content::Scalar(scalar) => {
+                if let Some(written) = written_at(filled, self.span) {
+                    written.clone_into(&mut scalar.text);
+                    scalar.kind = ScalarKind::Text;
+                }
+            }
+            Content::List(items) => items.iter_mut().for_each(|item| item.restore(filled)),
+            Content::Map(entries) => {
+                for entry in entries {
+                    entry.value.restore(filled);
+                }
+            }
+        }
+    }
+
     /// The single value that it is, if it is one.
     pub fn scalar(&self) -> Option<&Scalar> {
         match &self.content {
@@ -167,7 +287,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// A problem at a part of a source.
-fn problem_at(source: &Arc<Source>, span: Span, message: impl Into<String>) -> Problem {
+pub(crate) fn problem_at(source: &Arc<Source>, span: Span, message: impl Into<String>) -> Problem {
     Problem::new(
         Place::File {
             source: Arc::clone(source),

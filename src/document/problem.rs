@@ -12,6 +12,8 @@ pub struct Problem {
     pub place: Place,
     /// What is wrong, what was expected, and the nearest known name.
     pub message: String,
+    /// What was expected, if the mistake is a value of another kind.
+    pub expected: Option<String>,
     /// Whether the line of the file may be shown.
     pub snippet: Snippet,
 }
@@ -51,11 +53,22 @@ impl Problem {
         Self {
             place,
             message: message.into(),
+            expected: None,
             snippet: Snippet::Shown,
         }
     }
 
-    /// The line in which it stands with a mark below the part that is meant, if there is one that may be shown.
+    /// The line of the file in which it was made, if there is one that may be shown.
+    pub fn line(&self) -> Option<&str> {
+        match (&self.place, self.snippet) {
+            (Place::File { source, span }, Snippet::Shown) => {
+                Some(line_around(&source.text, span.start))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same with a mark below the part that is meant.
     pub fn snippet(&self) -> Option<String> {
         let Place::File { source, span } = &self.place else {
             return None;
@@ -63,8 +76,9 @@ impl Problem {
         if self.snippet == Snippet::Hidden {
             return None;
         }
+        let at = line_and_column(&source.text, span.start);
         let mut text = String::new();
-        write_snippet(&mut text, &source.text, *span).ok()?;
+        write_snippet(&mut text, &source.text, *span, at).ok()?;
         (!text.is_empty()).then(|| text.split_off(1))
     }
 }
@@ -89,23 +103,59 @@ impl Place {
         }
     }
 
-    /// The line and column, both from 1, if it is a part of a file.
+    /// The line and column of its first character, both from 1, if it is a part of a file.
     pub fn line_and_column(&self) -> Option<(usize, usize)> {
         match self {
             Self::File { source, span } => Some(line_and_column(&source.text, span.start)),
             Self::Environment(_) | Self::Flag(_) => None,
         }
     }
+
+    /// The line and column behind its last character.
+    pub fn end(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::File { source, span } => Some(line_and_column(&source.text, span.end)),
+            Self::Environment(_) | Self::Flag(_) => None,
+        }
+    }
+}
+
+/// The line in which an offset lies.
+fn line_around(text: &str, offset: usize) -> &str {
+    let offset = boundary(text, offset);
+    let start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+    text[start..].lines().next().unwrap_or("")
 }
 
 /// Columns count characters, not bytes.
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..boundary(text, offset)];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[line_start..].chars().count() + 1,
-    )
+    Lines::default().locate(text, offset)
+}
+
+/// Counts lines on from the place that was asked for last: many mistakes in one file cost one look through it.
+#[derive(Default)]
+struct Lines<'a> {
+    text: &'a str,
+    offset: usize,
+    /// Line ends up to there.
+    ends: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn locate(&mut self, text: &'a str, offset: usize) -> (usize, usize) {
+        let offset = boundary(text, offset);
+        if !std::ptr::eq(self.text, text) || offset < self.offset {
+            *self = Self {
+                text,
+                ..Self::default()
+            };
+        }
+        let passed = &text.as_bytes()[self.offset..offset];
+        self.ends += passed.iter().filter(|byte| **byte == b'\n').count();
+        self.offset = offset;
+        let start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+        (self.ends + 1, text[start..offset].chars().count() + 1)
+    }
 }
 
 /// The last start of a character up to here.
@@ -131,21 +181,38 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)?;
-        match (&self.place, self.snippet) {
-            (Place::File { source, span }, Snippet::Shown) => write_snippet(f, &source.text, *span),
-            _ => Ok(()),
-        }
+        write_problem(f, self, &mut Lines::default())
+    }
+}
+
+fn write_problem<'a>(
+    f: &mut fmt::Formatter<'_>,
+    problem: &'a Problem,
+    lines: &mut Lines<'a>,
+) -> fmt::Result {
+    let Place::File { source, span } = &problem.place else {
+        return write!(f, "{}: {}", problem.place, problem.message);
+    };
+    let (line, column) = lines.locate(&source.text, span.start);
+    write!(f, "{}:{line}:{column}: {}", source.name, problem.message)?;
+    match problem.snippet {
+        Snippet::Shown => write_snippet(f, &source.text, *span, (line, column)),
+        Snippet::Hidden => Ok(()),
     }
 }
 
 /// The line, and a mark below the part of it that is meant.
-fn write_snippet(f: &mut impl fmt::Write, text: &str, span: Span) -> fmt::Result {
+fn write_snippet(
+    f: &mut impl fmt::Write,
+    text: &str,
+    span: Span,
+    (number, column): (usize, usize),
+) -> fmt::Result {
     const WIDEST: usize = 120;
-    let (number, column) = line_and_column(text, span.start);
-    let Some(line) = text.lines().nth(number - 1) else {
+    let line = line_around(text, span.start);
+    if line.is_empty() && span.start >= text.len() {
         return Ok(());
-    };
+    }
     if column > WIDEST {
         return Ok(());
     }
@@ -175,11 +242,12 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Nobody reads more at once.
         const MOST: usize = 50;
+        let mut lines = Lines::default();
         for (index, problem) in self.0.iter().take(MOST).enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{problem}")?;
+            write_problem(f, problem, &mut lines)?;
         }
         if self.0.len() > MOST {
             write!(f, "\nand {} more", self.0.len() - MOST)?;
@@ -208,6 +276,22 @@ mod tests {
             shown("a: 1\nä: böse\n", Span { start: 9, end: 14 }),
             "a.yaml:2:4: wrong\n    2 | ä: böse\n      |    ^^^^"
         );
+    }
+
+    #[test]
+    fn a_mistake_can_be_taken_apart() {
+        let source = Arc::new(Source {
+            name: "a.yaml".to_owned(),
+            text: "a: 1\nb: x\nc: 2\n".to_owned(),
+        });
+        let span = Span { start: 8, end: 9 };
+        let problem = Problem::new(Place::File { source, span }, "wrong");
+        assert_eq!(problem.place.file(), Some("a.yaml"));
+        assert_eq!(problem.place.line_and_column(), Some((2, 4)));
+        assert_eq!(problem.place.end(), Some((2, 5)));
+        assert_eq!(problem.line(), Some("b: x"));
+        let snippet = Snippet::Hidden;
+        assert_eq!(Problem { snippet, ..problem }.line(), None);
     }
 
     #[test]

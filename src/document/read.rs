@@ -6,8 +6,10 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::document::budget::{Cost, Resource};
+
 /// No file of ours is larger.
-pub const MOST_BYTES: u64 = 1024 * 1024;
+pub const MOST_BYTES: u64 = Cost::BUDGET.of(Resource::Bytes) as u64;
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -34,16 +36,18 @@ pub enum ReadError {
         path: String,
     },
     /// Not UTF-8.
-    #[error("cannot read {path}: line {line} is not UTF-8 text")]
+    #[error("cannot read {path}: line {line} is not UTF-8 text from column {column} on")]
     NotText {
         /// The file.
         path: String,
         /// The line with the first wrong byte.
         line: usize,
+        /// How many characters of it are good, and one more.
+        column: usize,
     },
 }
 
-/// The text of a regular file.
+/// The text of a regular file; a byte-order mark is left out.
 ///
 /// Whether it is one is asked of the open descriptor, so that nobody can exchange it in between; it is opened without
 /// blocking, so that a FIFO without a writer does not hold us up.
@@ -87,11 +91,17 @@ fn text(reader: impl Read, name: &str) -> Result<String, ReadError> {
             path: name.to_owned(),
         });
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let mut text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let good = String::from_utf8_lossy(good);
         ReadError::NotText {
             path: name.to_owned(),
-            line: String::from_utf8_lossy(good).matches('\n').count() + 1,
+            line: good.matches('\n').count() + 1,
+            column: good.chars().rev().take_while(|c| *c != '\n').count() + 1,
         }
-    })
+    })?;
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
 }

@@ -1,37 +1,45 @@
 //! Manifests: what people write into what the runtime is asked for.
 //!
-//! `discover` finds the file, `keys` says what may stand there and `wire` what does, `convert` gives it meaning. All mistakes
-//! of a file are reported together, each with its place.
+//! `discover` finds the files; `assemble` makes one document of them, with `interpolate` for variables and `merge` for one
+//! over the other; `keys` says what may stand there and `wire` what does, `convert` gives it meaning. All mistakes of all
+//! files are reported together, each with its place.
 
+mod assemble;
 mod budget;
 mod check;
+mod conceal;
 mod convert;
 mod cycle;
 pub mod discover;
+mod dotenv;
 mod env_file;
 mod environment;
 mod identity;
+mod interpolate;
 pub mod keys;
+mod merge;
 mod probe;
 mod profile;
 pub mod reach;
 pub mod schema;
+mod variables;
 mod wire;
 
 use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use kimi_actors::policy::probe::Probes;
 use kimi_actors::policy::spec::{ChildName, CommandSpec, TreeRules};
 
-pub use self::discover::DiscoverError;
+use self::assemble::{Assembled, assemble};
+pub use self::discover::{DiscoverError, Discovered};
+use crate::document::budget::Cost;
 use crate::document::decode::Report;
 use crate::document::problem::{Place, Problem, Problems};
 use crate::document::read::{self, ReadError};
-use crate::document::{self, Format, Node, Source};
+use crate::document::{Document, Format, Source};
 use crate::settings::{Effective, Inputs, Layer, Origins, Settings, SettingsError};
 
 /// The manifest that is used where there is none.
@@ -59,15 +67,15 @@ pub struct Manifest {
     /// Which layer set each setting.
     pub origins: Origins,
     /// Where it was read.
-    pub location: Location,
-    /// The directory that relative paths start from.
+    pub locations: Locations,
+    /// The directory that relative paths start from: that of the first file.
     pub project_dir: PathBuf,
+    /// All files as one tree, with variables put in.
+    pub document: Document,
+    /// What reading them has cost.
+    pub cost: Cost,
     /// What is allowed, but hardly meant.
     pub warnings: Vec<Problem>,
-    /// What was written, with its places.
-    pub document: Node,
-    /// Where that stands.
-    pub source: Arc<Source>,
 }
 
 /// What is to be said about a manifest.
@@ -103,6 +111,15 @@ pub struct LogRules {
     pub timestamps: Option<bool>,
 }
 
+/// Where a manifest and what is laid over it are; one there is always.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locations {
+    /// The manifest itself.
+    pub first: Location,
+    /// Each is laid over those before it.
+    pub over: Vec<Location>,
+}
+
 /// Where a manifest is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
@@ -123,6 +140,9 @@ pub enum ManifestError {
     /// It cannot be found.
     #[error(transparent)]
     Undiscovered(#[from] DiscoverError),
+    /// Standard input was named more than once.
+    #[error("standard input can be read only once")]
+    ReadBefore,
     /// Its place cannot be made absolute.
     #[error("cannot find the directory of the manifest")]
     NoDirectory(#[source] io::Error),
@@ -137,7 +157,8 @@ pub enum ManifestError {
 impl Location {
     /// What `-f` names: a file, or `-` for standard input.
     pub fn named(path: &Path) -> Self {
-        if path.as_os_str() == "-" {
+        // The device is standard input itself, and no regular file where that is a pipe.
+        if path.as_os_str() == "-" || path == Path::new("/dev/stdin") {
             Self::Stdin
         } else {
             Self::File(path.to_owned())
@@ -172,56 +193,106 @@ impl Location {
     }
 }
 
+impl From<Location> for Locations {
+    fn from(first: Location) -> Self {
+        let over = Vec::new();
+        Self { first, over }
+    }
+}
+
+impl From<Discovered> for Locations {
+    fn from(found: Discovered) -> Self {
+        Self {
+            first: Location::File(found.manifest),
+            over: found.over.into_iter().map(Location::File).collect(),
+        }
+    }
+}
+
+impl Locations {
+    /// What several `-f` name; nothing if there are none.
+    pub fn named(paths: &[PathBuf]) -> Option<Self> {
+        let mut locations = paths.iter().map(|path| Location::named(path));
+        Some(Self {
+            first: locations.next()?,
+            over: locations.collect(),
+        })
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Location> {
+        std::iter::once(&self.first).chain(&self.over)
+    }
+}
+
+/// What a document means.
+struct Meaning {
+    converted: convert::Converted,
+    settings: Settings,
+    origins: Origins,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
 impl Manifest {
     /// Reads and checks a manifest together with the other layers of settings.
-    pub fn load(location: Location, inputs: &Inputs) -> Result<Self, ManifestError> {
-        let examined = Self::examine(location, inputs)?;
+    ///
+    /// Variables come from the environment in `inputs`, and from the `.env` beside the first file.
+    pub fn load(locations: impl Into<Locations>, inputs: &Inputs) -> Result<Self, ManifestError> {
+        let examined = Self::examine(locations, inputs)?;
         examined
             .manifest
             .ok_or(ManifestError::Invalid(Problems(examined.errors)))
     }
 
     /// The same, with all that is to be said about it; an error is what keeps it from being read at all.
-    pub fn examine(location: Location, inputs: &Inputs) -> Result<Examined, ManifestError> {
-        let source = Arc::new(location.text()?);
-        let directory = location.directory().map_err(ManifestError::NoDirectory)?;
-        Self::from_source(source, location, directory, inputs)
-    }
-
-    fn from_source(
-        source: Arc<Source>,
-        location: Location,
-        project_dir: PathBuf,
+    pub fn examine(
+        locations: impl Into<Locations>,
         inputs: &Inputs,
     ) -> Result<Examined, ManifestError> {
-        let document = document::parse(&source, location.format()).map_err(Problems)?;
-        let report = Report::new(Arc::clone(&source));
-        let wire = wire::Manifest::read(&report, &document);
-        let of_manifest = wire.settings.map_or_else(Vec::new, |node| {
-            crate::settings::of_node(&report, node, Layer::Manifest)
-        });
-        let mut elsewhere = Vec::new();
-        let Effective { settings, origins } =
-            Effective::load_with(inputs, of_manifest, &mut elsewhere)?;
-        let warned = Report::new(Arc::clone(&source));
-        let converted = convert::Conversion {
-            report: &report,
-            warned: &warned,
-            settings: &settings,
-            origins: &origins,
-            inputs,
-            directory: &project_dir,
-            env_files: RefCell::default(),
-            budget: budget::Budget::default(),
+        let locations = locations.into();
+        let is_stdin = |location: &&Location| **location == Location::Stdin;
+        if locations.iter().filter(is_stdin).count() > 1 {
+            return Err(ManifestError::ReadBefore);
         }
-        .convert(&wire);
-        let mut errors = report.into_problems();
-        errors.extend(elsewhere);
-        errors.extend(converted.elsewhere);
-        let mut warnings = warned.into_problems();
-        // What the defaults say is said once, not for each service.
-        warnings.dedup();
-        warnings.extend(converted.warnings);
+        let project_dir = locations
+            .first
+            .directory()
+            .map_err(ManifestError::NoDirectory)?;
+        let Assembled {
+            document,
+            unknown,
+            problems: mut errors,
+            cost,
+        } = assemble(&locations, &project_dir, inputs)?;
+        let Some(document) = document else {
+            return Ok(Examined {
+                manifest: None,
+                errors,
+                warnings: Vec::new(),
+            });
+        };
+        let Meaning {
+            converted,
+            settings,
+            origins,
+            problems: mut wrong,
+            mut warnings,
+        } = Meaning::of(&document, &project_dir, inputs)?;
+        let is_talking = !wrong.is_empty() || !warnings.is_empty();
+        if is_talking && !document.filled.is_empty() {
+            let as_written = Meaning::of(&document.as_written(), &project_dir, inputs)?;
+            wrong = conceal::conceal(&document, wrong, as_written.problems);
+            warnings = conceal::conceal(&document, warnings, as_written.warnings);
+        }
+        // What a value means that has not got its variables, nobody can say.
+        let is_unknown = |problem: &Problem| {
+            let span = document.locate(&problem.place);
+            span.is_some_and(|span| unknown.binary_search(&span).is_ok())
+        };
+        wrong.retain(|problem| !is_unknown(problem));
+        errors.extend(wrong);
+        document.sort(&mut errors);
         let manifest = errors.is_empty().then(|| Self {
             rules: converted.rules,
             commands: converted.commands,
@@ -232,11 +303,11 @@ impl Manifest {
             refusals: converted.refusals,
             settings,
             origins,
-            location,
+            locations,
             project_dir,
-            warnings: warnings.clone(),
             document,
-            source,
+            cost,
+            warnings: warnings.clone(),
         });
         Ok(Examined {
             manifest,
@@ -249,11 +320,8 @@ impl Manifest {
     pub fn place(&self, path: &[&str]) -> Option<Place> {
         let node = path
             .iter()
-            .try_fold(&self.document, |node, key| node.get(key))?;
-        Some(Place::File {
-            source: Arc::clone(&self.source),
-            span: node.span,
-        })
+            .try_fold(&self.document.root, |node, key| node.get(key))?;
+        Some(self.document.place(node.span))
     }
 
     /// What a service or task executes.
@@ -262,5 +330,45 @@ impl Manifest {
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, command)| command)
+    }
+}
+
+impl Meaning {
+    /// Reads a document; where there are problems, the rest is not to be used.
+    fn of(document: &Document, project_dir: &Path, inputs: &Inputs) -> Result<Self, SettingsError> {
+        let report = Report::about(document);
+        let wire = wire::Manifest::read(&report, &document.root);
+        let of_manifest = wire.settings.map_or_else(Vec::new, |node| {
+            crate::settings::of_node(&report, node, Layer::Manifest)
+        });
+        let mut elsewhere = Vec::new();
+        let Effective { settings, origins } =
+            Effective::load_with(inputs, of_manifest, &mut elsewhere)?;
+        let warned = Report::about(document);
+        let mut converted = convert::Conversion {
+            report: &report,
+            warned: &warned,
+            settings: &settings,
+            origins: &origins,
+            inputs,
+            directory: project_dir,
+            env_files: RefCell::default(),
+            budget: budget::Budget::default(),
+        }
+        .convert(&wire);
+        let mut problems = report.into_problems();
+        problems.extend(elsewhere);
+        problems.append(&mut converted.elsewhere);
+        let mut warnings = warned.into_problems();
+        // What the defaults say is said once, not for each service.
+        warnings.dedup();
+        warnings.append(&mut converted.warnings);
+        Ok(Self {
+            converted,
+            settings,
+            origins,
+            problems,
+            warnings,
+        })
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use self::new_file::Existing;
-use crate::cli::{Error, out, schema};
+use crate::cli::{Error, out};
 use crate::document::problem::Problems;
 use crate::document::read::{self, ReadError};
 use crate::document::{Format, Source};
@@ -204,7 +204,7 @@ fn refuse_rival(target: &Path, directory: &Path) -> Result<(), InitError> {
 
 /// The schema is the same for every manifest: one that is there and says the same is as good as a new one.
 fn write_schema(path: &Path, existing: Existing) -> Result<(), Error> {
-    let text = schema::text()?;
+    let text = crate::manifest::schema::text();
     match new_file::write(path, &text, existing) {
         Ok(()) => out::talk(&format!("wrote {}\n", path.display())),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -276,7 +276,12 @@ fn next_step(args: &InitArgs, target: &Path, directory: &Path) -> String {
     let mut text = String::new();
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let above = directory.parent().map(discover);
-    if let Some(Ok(Some(above)) | Err(DiscoverError::Ambiguous { first: above, .. })) = above {
+    let above = match above {
+        Some(Ok(Some(found))) => Some(found.manifest),
+        Some(Err(DiscoverError::Ambiguous { first, .. })) => Some(first),
+        Some(Ok(None)) | None => None,
+    };
+    if let Some(above) = above {
         // Writing to a string cannot fail.
         let _infallible = writeln!(text, "from here, it counts instead of {}", above.display());
     }
