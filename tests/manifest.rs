@@ -760,14 +760,14 @@ fn only_regular_files_of_a_sane_size_are_read() {
     let made = unsafe { libc::mkfifo(c_path.as_ptr(), 0o600) };
     assert_eq!(made, 0);
     let large = directory.path().join("large.yaml");
-    fs::write(&large, "#".repeat(1024 * 1024 + 1)).unwrap();
+    fs::write(&large, "#".repeat(512 * 1024 + 1)).unwrap();
     let latin = directory.path().join("latin.yaml");
     fs::write(&latin, b"version: 1\n# \xe4\n").unwrap();
     for (path, phrase) in [
         (fifo.as_path(), "not a regular file"),
         (Path::new("/dev/zero"), "not a regular file"),
         (directory.path(), "not a regular file"),
-        (&large, "larger than 1024 KiB"),
+        (&large, "larger than 512 KiB"),
         (&latin, "line 2 is not UTF-8"),
         (&directory.path().join("none.yaml"), "cannot read"),
     ] {

@@ -156,19 +156,30 @@ impl Document {
         }
     }
 
+    /// The part of the document that a place is, if it is one.
+    pub fn locate(&self, place: &Place) -> Option<Span> {
+        match place {
+            Place::File { source, span } => self.sources.locate(source, *span),
+            Place::Environment(_) | Place::Flag(_) => None,
+        }
+    }
+
     /// Puts mistakes in the order of its files, and those of other places behind them.
     pub fn sort(&self, problems: &mut [Problem]) {
-        let file_of =
-            |source: &Arc<Source>| self.sources.iter().position(|it| Arc::ptr_eq(it, source));
-        problems.sort_by_key(|problem| match &problem.place {
-            Place::File { source, span } => (file_of(source).unwrap_or(usize::MAX), span.start),
-            Place::Environment(_) | Place::Flag(_) => (usize::MAX, usize::MAX),
+        problems.sort_by_key(|problem| {
+            let span = self.locate(&problem.place);
+            span.map_or(usize::MAX, |span| span.start)
         });
+    }
+
+    /// What was written at this part, if it came through a variable.
+    pub fn written_at(&self, span: Span) -> Option<&str> {
+        written_at(&self.filled, span)
     }
 
     /// What was written where this stands, if it came through a variable.
     pub fn through_variable(&self, node: &Node) -> Option<&str> {
-        written_at(&self.filled, node.span)
+        self.written_at(node.span)
     }
 
     /// The same as it was before variables were put in.

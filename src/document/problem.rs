@@ -78,10 +78,18 @@ impl Place {
         }
     }
 
-    /// The line and column, both from 1, if it is a part of a file.
+    /// The line and column of its first character, both from 1, if it is a part of a file.
     pub fn line_and_column(&self) -> Option<(usize, usize)> {
         match self {
             Self::File { source, span } => Some(line_and_column(&source.text, span.start)),
+            Self::Environment(_) | Self::Flag(_) => None,
+        }
+    }
+
+    /// The line and column behind its last character.
+    pub fn end(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::File { source, span } => Some(line_and_column(&source.text, span.end)),
             Self::Environment(_) | Self::Flag(_) => None,
         }
     }
@@ -96,12 +104,32 @@ fn line_around(text: &str, offset: usize) -> &str {
 
 /// Columns count characters, not bytes.
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..boundary(text, offset)];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[line_start..].chars().count() + 1,
-    )
+    Lines::default().locate(text, offset)
+}
+
+/// Counts lines on from the place that was asked for last: many mistakes in one file cost one look through it.
+#[derive(Default)]
+struct Lines<'a> {
+    text: &'a str,
+    offset: usize,
+    /// Line ends up to there.
+    ends: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn locate(&mut self, text: &'a str, offset: usize) -> (usize, usize) {
+        let offset = boundary(text, offset);
+        if !std::ptr::eq(self.text, text) || offset < self.offset {
+            *self = Self {
+                text,
+                ..Self::default()
+            };
+        }
+        self.ends += text[self.offset..offset].matches('\n').count();
+        self.offset = offset;
+        let start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+        (self.ends + 1, text[start..offset].chars().count() + 1)
+    }
 }
 
 /// The last start of a character up to here.
@@ -127,18 +155,34 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)?;
-        match (&self.place, self.snippet) {
-            (Place::File { source, span }, Snippet::Shown) => write_snippet(f, &source.text, *span),
-            _ => Ok(()),
-        }
+        write_problem(f, self, &mut Lines::default())
+    }
+}
+
+fn write_problem<'a>(
+    f: &mut fmt::Formatter<'_>,
+    problem: &'a Problem,
+    lines: &mut Lines<'a>,
+) -> fmt::Result {
+    let Place::File { source, span } = &problem.place else {
+        return write!(f, "{}: {}", problem.place, problem.message);
+    };
+    let (line, column) = lines.locate(&source.text, span.start);
+    write!(f, "{}:{line}:{column}: {}", source.name, problem.message)?;
+    match problem.snippet {
+        Snippet::Shown => write_snippet(f, &source.text, *span, (line, column)),
+        Snippet::Hidden => Ok(()),
     }
 }
 
 /// The line, and a mark below the part of it that is meant.
-fn write_snippet(f: &mut fmt::Formatter<'_>, text: &str, span: Span) -> fmt::Result {
+fn write_snippet(
+    f: &mut fmt::Formatter<'_>,
+    text: &str,
+    span: Span,
+    (number, column): (usize, usize),
+) -> fmt::Result {
     const WIDEST: usize = 120;
-    let (number, column) = line_and_column(text, span.start);
     let line = line_around(text, span.start);
     if line.is_empty() && span.start >= text.len() {
         return Ok(());
@@ -172,11 +216,12 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Nobody reads more at once.
         const MOST: usize = 50;
+        let mut lines = Lines::default();
         for (index, problem) in self.0.iter().take(MOST).enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{problem}")?;
+            write_problem(f, problem, &mut lines)?;
         }
         if self.0.len() > MOST {
             write!(f, "\nand {} more", self.0.len() - MOST)?;
@@ -205,6 +250,22 @@ mod tests {
             shown("a: 1\nä: böse\n", Span { start: 9, end: 14 }),
             "a.yaml:2:4: wrong\n    2 | ä: böse\n      |    ^^^^"
         );
+    }
+
+    #[test]
+    fn a_mistake_can_be_taken_apart() {
+        let source = Arc::new(Source {
+            name: "a.yaml".to_owned(),
+            text: "a: 1\nb: x\nc: 2\n".to_owned(),
+        });
+        let span = Span { start: 8, end: 9 };
+        let problem = Problem::new(Place::File { source, span }, "wrong");
+        assert_eq!(problem.place.file(), Some("a.yaml"));
+        assert_eq!(problem.place.line_and_column(), Some((2, 4)));
+        assert_eq!(problem.place.end(), Some((2, 5)));
+        assert_eq!(problem.line(), Some("b: x"));
+        let snippet = Snippet::Hidden;
+        assert_eq!(Problem { snippet, ..problem }.line(), None);
     }
 
     #[test]

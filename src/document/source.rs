@@ -39,11 +39,6 @@ impl Span {
             end: self.end + by,
         }
     }
-
-    /// Whether all of another part lies in this one.
-    pub fn holds(self, other: Self) -> bool {
-        self.start <= other.start && other.end <= self.end
-    }
 }
 
 impl From<Arc<Source>> for Sources {
@@ -75,9 +70,10 @@ impl Sources {
         (source, within)
     }
 
-    /// All of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Source>> {
-        self.0.iter().map(|placed| &placed.source)
+    /// The part of all of them that a part of one is.
+    pub fn locate(&self, source: &Arc<Source>, within: Span) -> Option<Span> {
+        let placed = self.0.iter().find(|it| Arc::ptr_eq(&it.source, source))?;
+        Some(within.moved(placed.start))
     }
 }
 
@@ -105,6 +101,10 @@ mod tests {
             (99, 2, "c", (94, 94)),
         ] {
             let (source, span) = sources.find(Span { start, end });
+            assert_eq!(
+                sources.locate(source, span).map(|span| span.start),
+                Some(start)
+            );
             assert_eq!(
                 (source.name.as_str(), (span.start, span.end)),
                 (name, within)

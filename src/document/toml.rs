@@ -11,18 +11,15 @@ use crate::document::problem::Problem;
 use crate::document::{Content, Entry, Node, Scalar, ScalarKind, Source, Span, Wrong, problem_at};
 
 pub(super) fn parse(source: &Arc<Source>, meter: &mut Meter) -> Result<Node, Vec<Problem>> {
-    let (table, errors) = DeTable::parse_recoverable(&source.text);
-    if !errors.is_empty() {
+    let (table, errors) = read(&source.text);
+    let wrong = |error: &toml::de::Error| {
+        let span = error.span().map_or(Span::default(), span_of);
+        problem_at(source, span, explained(error.message()))
+    };
+    let Some(table) = table.filter(|_| errors.is_empty()) else {
         let most = meter.most(Resource::Problems);
-        return Err(errors
-            .iter()
-            .take(most)
-            .map(|error| {
-                let span = error.span().map_or(Span::default(), span_of);
-                problem_at(source, span, explained(error.message()))
-            })
-            .collect());
-    }
+        return Err(errors.iter().take(most).map(wrong).collect());
+    };
     let span = span_of(table.span());
     let mut tree = Tree {
         text: &source.text,
@@ -32,6 +29,19 @@ pub(super) fn parse(source: &Arc<Source>, meter: &mut Meter) -> Result<Node, Vec
     tree.map(table.into_inner(), span)
         .map(|content| Node { span, content })
         .map_err(|wrong| vec![problem_at(source, wrong.span, wrong.message)])
+}
+
+/// All mistakes of a small file; of a large one the first, since each costs the parser more than a good line.
+fn read(text: &str) -> (Option<Spanned<DeTable<'_>>>, Vec<toml::de::Error>) {
+    const LARGE: usize = 64 * 1024;
+    if text.len() < LARGE {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        return (Some(table), errors);
+    }
+    match DeTable::parse(text) {
+        Ok(table) => (Some(table), Vec::new()),
+        Err(error) => (None, vec![error]),
+    }
 }
 
 fn explained(message: &str) -> String {

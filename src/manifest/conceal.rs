@@ -28,10 +28,9 @@ pub(super) fn conceal(
 
 /// A mistake that is one only because of what the variables hold.
 fn alone(document: &Document, problem: Problem) -> Problem {
-    let mut filled = document.filled.iter();
-    let here = filled.find(|filled| document.place(filled.span) == problem.place);
-    let message = match here {
-        Some(filled) => format!("the value of `{}` cannot be used here", filled.written),
+    let here = document.locate(&problem.place);
+    let message = match here.and_then(|span| document.written_at(span)) {
+        Some(written) => format!("the value of `{written}` cannot be used here"),
         None => masked(document, &document.root, problem.message),
     };
     Problem {

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use crate::document::budget::{Exceeded, Meter, Resource};
-use crate::document::problem::Problem;
+use crate::document::problem::{Place, Problem};
 use crate::document::{Content, Entry, Filled, Node, Scalar, ScalarKind, Source, Span, problem_at};
 use crate::manifest::variables::{Found, Variables};
 
@@ -51,6 +51,10 @@ pub(super) fn interpolate(
     done.filled.dedup();
     done.unknown.sort_unstable();
     done.unknown.dedup();
+    done.problems.sort_by_key(|problem| match &problem.place {
+        Place::File { span, .. } => span.start,
+        Place::Environment(_) | Place::Flag(_) => 0,
+    });
     done.problems.dedup();
     done
 }
@@ -140,11 +144,12 @@ impl Walk<'_, '_> {
     }
 
     fn report(&mut self, faults: &[Fault], text: &str, span: Span) {
+        let dollars = Dollars::of(&self.source.text, text, span);
         for fault in faults {
             if self.meter.spend(Resource::Problems, 1).is_err() {
                 return;
             }
-            let span = place_of(&self.source.text, text, span, fault);
+            let span = dollars.place(fault);
             let message = fault.message.as_str();
             self.done
                 .problems
@@ -166,21 +171,40 @@ fn kind_of(text: &str) -> ScalarKind {
     }
 }
 
-/// Where in the file a dollar stands, found by its number: escapes and folding change all but dollars.
-fn place_of(source: &str, text: &str, span: Span, fault: &Fault) -> Span {
-    let written = source.get(span.start..span.end).unwrap_or("");
-    if written.matches('$').count() != text.matches('$').count() {
-        return span;
+/// Where the dollars of a scalar stand in the file. They are found by their number: escapes and folding change all but them.
+struct Dollars<'a> {
+    source: &'a str,
+    text: &'a str,
+    span: Span,
+    in_text: Vec<usize>,
+    in_source: Vec<usize>,
+}
+
+impl<'a> Dollars<'a> {
+    fn of(source: &'a str, text: &'a str, span: Span) -> Self {
+        let written = source.get(span.start..span.end).unwrap_or("");
+        let of = |text: &str, start| text.match_indices('$').map(|(at, _)| start + at).collect();
+        Self {
+            source,
+            text,
+            span,
+            in_text: of(text, 0),
+            in_source: of(written, span.start),
+        }
     }
-    let before = text[..fault.at].matches('$').count();
-    let found = written.match_indices('$').nth(before);
-    found.map_or(span, |(at, _)| {
-        let start = span.start + at;
-        let mention = &text[fault.at..fault.end];
-        let is_same = source[start..].starts_with(mention);
+
+    /// What a fault is about, or the whole scalar.
+    fn place(&self, fault: &Fault) -> Span {
+        let number = self.in_text.binary_search(&fault.at);
+        let (Ok(number), true) = (number, self.in_text.len() == self.in_source.len()) else {
+            return self.span;
+        };
+        let start = self.in_source[number];
+        let mention = &self.text[fault.at..fault.end];
+        let is_same = self.source[start..].starts_with(mention);
         let end = start + if is_same { mention.len() } else { 1 };
         Span { start, end }
-    })
+    }
 }
 
 /// Something wrong with what begins at a dollar.

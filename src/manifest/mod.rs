@@ -218,8 +218,8 @@ impl Manifest {
         }
         // What a value means that has not got its variables, nobody can say.
         let is_unknown = |problem: &Problem| {
-            let mut unknown = unknown.iter();
-            unknown.any(|span| document.place(*span) == problem.place)
+            let span = document.locate(&problem.place);
+            span.is_some_and(|span| unknown.binary_search(&span).is_ok())
         };
         wrong.retain(|problem| !is_unknown(problem));
         problems.extend(wrong);
