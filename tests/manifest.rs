@@ -884,7 +884,7 @@ fn every_kind_of_readiness_is_understood() {
         }
     );
     assert_eq!(
-        readiness("log: \"listening on .*:80$\""),
+        readiness("log: \"listening on .*:80$$\""),
         Check::Log {
             pattern: "listening on .*:80$".to_owned()
         }
@@ -1154,7 +1154,7 @@ services:
         "kimi-shell.yaml:5:28: cannot read",
         "line 1 is not UTF-8",
         "kimi-shell.yaml:6:28: expected `env_file` of the service `d` to be a path, or a list",
-        "large.env: it is larger than 1024 KiB",
+        "large.env: it is larger than 512 KiB",
         "fifo.env: it is not a regular file",
         "kimi-shell.yaml:9:28: cannot read",
     ] {

@@ -165,11 +165,10 @@ fn each_value_keeps_the_place_where_it_was_written() {
     let over = "services:\n  db: { restart: sometimes }\n  api: { depends_on: [dbb] }\n";
     let toml = "[services.new]\ncomand = [\"x\"]\n";
     let found = mistakes(&[("a.yaml", BASE), ("b.yaml", over), ("c.toml", toml)], &[]);
-    assert_eq!(found.len(), 4, "{found:#?}");
-    for (found, place) in
-        found
-            .iter()
-            .zip(["b.yaml:2:18", "b.yaml:3:23", "c.toml:1:11", "c.toml:2:1"])
+    assert_eq!(found.len(), 3, "{found:#?}");
+    for (found, place) in found
+        .iter()
+        .zip(["b.yaml:2:18", "b.yaml:3:23", "c.toml:2:1"])
     {
         assert!(found.starts_with(place), "{found:#?}");
     }
@@ -626,7 +625,7 @@ fn files_are_named_by_flags_before_and_after_the_verb_or_by_a_variable() {
         if !files.is_empty() {
             command.env("KIMI_SHELL_FILE", files);
         }
-        let printed = Answer::of(&command.args(words).output().unwrap());
+        let printed = Answer::of(&command.args(words).arg("--settings").output().unwrap());
         assert_eq!(printed.code, Some(0), "{words:?}: {}", printed.stderr);
         let settings: toml::Table = toml::from_str(&printed.stdout).unwrap();
         settings["stop"]["timeout"].as_str().unwrap().to_owned()
@@ -697,7 +696,7 @@ fn standard_input_is_read_once() {
     for input in ["-", "/dev/stdin"] {
         let printed = run(&["-f", input, "-f", "b.yaml", "config"]);
         assert_eq!(printed.code, Some(0), "{}", printed.stderr);
-        assert!(printed.stdout.contains("timeout = \"7s\""));
+        assert!(printed.stdout.contains("timeout: 7s"));
     }
     let told = run(&["-f", "-", "-f", "-", "config"]);
     assert_eq!(told.code, Some(78));

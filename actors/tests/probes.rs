@@ -654,7 +654,10 @@ fn a_command_that_fails_says_why() {
     let (asked, told) = begin_check(&*os, &missing);
     let failure = told.recv_timeout(PATIENCE).unwrap().unwrap_err();
     let cause = std::error::Error::source(&failure).unwrap();
-    assert_eq!(cause.to_string(), "cannot find `no-such-program`");
+    assert_eq!(
+        cause.to_string(),
+        "cannot find `no-such-program` in the PATH"
+    );
     drop(asked);
     // Its grandchild holds its output open.
     assert_eq!(says("sleep 1000 & echo done; exit 0"), "passed");

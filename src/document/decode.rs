@@ -113,6 +113,11 @@ impl Report {
         problems.into_iter().map(|(_, problem)| problem).collect()
     }
 
+    /// Whether it came through a variable. Such a value is text wherever text is wanted, though it looks like a number.
+    pub fn is_filled(&self, node: &Node) -> bool {
+        self.filled.binary_search(&node.span).is_ok()
+    }
+
     /// The entries of a map, or a mistake.
     pub fn map<'a>(&self, node: &'a Node, what: &str) -> Option<&'a [Entry]> {
         match &node.content {
@@ -137,11 +142,9 @@ impl Report {
 
     /// A text, or a mistake.
     pub fn text<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
-        // What a variable holds is text wherever text is wanted, though it looks like a number.
-        let is_filled = self.filled.binary_search(&node.span).is_ok();
         let text = node
             .scalar()
-            .filter(|scalar| scalar.kind == ScalarKind::Text || is_filled);
+            .filter(|scalar| scalar.kind == ScalarKind::Text || self.is_filled(node));
         if text.is_none() {
             self.expected(node, &format!("{what} to be text"));
         }

@@ -150,7 +150,7 @@ impl Reader<'_> {
 
     fn text<'a>(self, node: &'a Node, grammar: &Grammar, called: &Called<'_>) -> Option<&'a str> {
         let wanted = |kind| match grammar.takes {
-            Takes::Text => kind == ScalarKind::Text,
+            Takes::Text => kind == ScalarKind::Text || self.report.is_filled(node),
             Takes::Written => kind != ScalarKind::Null,
         };
         let Some(scalar) = node.scalar().filter(|scalar| wanted(scalar.kind)) else {

@@ -382,7 +382,7 @@ impl Diagnoses {
             }
             Finding::Noticed(Notice::Extend(by)) => {
                 status.extended_by = Some(by);
-                None
+                Some(tree::Event::StartExtended { child, run, by })
             }
             Finding::Noticed(Notice::Ready) => None,
         }
