@@ -376,7 +376,7 @@ services:
       - |
         set -m
         (trap '' TERM; while :; do sleep 1000; done) &
-        echo "$!" > out/new && mv out/new "out/grandchild-$KIMI_RUN_ID"
+        echo "$$!" > out/new && mv out/new "out/grandchild-$$KIMI_RUN_ID"
         wait
     restart: { backoff: { reset_after: 1ms } }
 "#,
