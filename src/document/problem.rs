@@ -150,8 +150,7 @@ impl<'a> Lines<'a> {
                 ..Self::default()
             };
         }
-        let passed = &text.as_bytes()[self.offset..offset];
-        self.ends += passed.iter().filter(|byte| **byte == b'\n').count();
+        self.ends += text[self.offset..offset].matches('\n').count();
         self.offset = offset;
         let start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
         (self.ends + 1, text[start..offset].chars().count() + 1)

@@ -323,7 +323,14 @@ fn begin(
     (argv, envp): (&mut Block, &mut Block),
     handle: Handle,
 ) -> Result<(), SpawnError> {
-    let Some((run, command, stdin, output, listen)) = shared.job_of(handle) else {
+    let Some(ToStart {
+        run,
+        command,
+        stdin,
+        output,
+        listen,
+    }) = shared.job_of(handle)
+    else {
         return Ok(());
     };
     let path = validate::locate(&command)?;
@@ -645,20 +652,30 @@ fn clear(pool: &Pool, berth: &mut Berth) {
     rustix::io::dup3(&pool.dev_null, &mut berth.stderr, DupFlags::CLOEXEC).ok();
 }
 
+/// What is to be started: copies of what the job says, since nobody may hold it meanwhile.
+struct ToStart {
+    run: RunId,
+    command: Arc<CommandSpec>,
+    stdin: Stdin,
+    output: Output,
+    listen: Option<Listen>,
+}
+
 impl Shared {
     /// What is to be started, if it is still wanted.
-    fn job_of(
-        &self,
-        handle: Handle,
-    ) -> Option<(RunId, Arc<CommandSpec>, Stdin, Output, Option<Listen>)> {
+    fn job_of(&self, handle: Handle) -> Option<ToStart> {
         let (_, state) = self.table.get(handle)?;
         let job = state
             .job
             .as_ref()
             .filter(|_| state.phase == Phase::Waiting)?;
-        let (stdin, output) = (job.stdin.clone(), job.output.clone());
-        let listen = job.listen.clone();
-        Some((job.run, Arc::clone(&job.command), stdin, output, listen))
+        Some(ToStart {
+            run: job.run,
+            command: Arc::clone(&job.command),
+            stdin: job.stdin.clone(),
+            output: job.output.clone(),
+            listen: job.listen.clone(),
+        })
     }
 
     /// From here on a process may exist.
