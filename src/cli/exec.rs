@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -31,7 +31,10 @@ use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use crate::cli::{Context, Error, out};
-use crate::env_file::{self, NotAnAssignment};
+use crate::document::Source;
+use crate::document::problem::Problems;
+use crate::document::read::{self, ReadError};
+use crate::env_file;
 use crate::exec_result::{Asked, ExecResult};
 use crate::exit_code;
 use crate::quantity::{self, NotADuration, NotASize};
@@ -143,23 +146,11 @@ pub enum ExecFailure {
     #[error("cannot set a variable: expected `-e NAME=VALUE`")]
     NotAVariable,
     /// A file of variables cannot be read.
-    #[error("cannot read `{}`", path.display())]
-    UnreadableEnvFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error("cannot read a file of variables")]
+    UnreadableEnvFile(#[from] ReadError),
     /// A file of variables has a mistake.
-    #[error("cannot understand `{}`", path.display())]
-    InvalidEnvFile {
-        /// The file.
-        path: PathBuf,
-        /// Where, and what.
-        #[source]
-        source: NotAnAssignment,
-    },
+    #[error("cannot understand a file of variables")]
+    InvalidEnvFile(#[source] Problems),
     /// It did not run.
     #[error(transparent)]
     NotRun(ExecError),
@@ -175,9 +166,9 @@ impl ExecFailure {
     /// The code that the program ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotAVariable | Self::InvalidEnvFile { .. } => exit_code::USAGE,
+            Self::NotAVariable | Self::InvalidEnvFile(_) => exit_code::USAGE,
             Self::NotRun(error) => exit_code::of_exec_error(error),
-            Self::UnreadableEnvFile { .. } | Self::Runtime(_) | Self::Setup(_) => {
+            Self::UnreadableEnvFile(_) | Self::Runtime(_) | Self::Setup(_) => {
                 exit_code::EXEC_FAILED
             }
         }
@@ -240,15 +231,13 @@ fn variable(text: &OsStr) -> Option<(OsString, OsString)> {
     Some((owned(&bytes[..end]), owned(&bytes[end + 1..])))
 }
 
-fn variables_of(path: &PathBuf) -> Result<Vec<(OsString, OsString)>, ExecFailure> {
-    let text = std::fs::read_to_string(path).map_err(|source| ExecFailure::UnreadableEnvFile {
-        path: path.clone(),
-        source,
-    })?;
-    let variables = env_file::parse(&text).map_err(|source| ExecFailure::InvalidEnvFile {
-        path: path.clone(),
-        source,
-    })?;
+fn variables_of(path: &Path) -> Result<Vec<(OsString, OsString)>, ExecFailure> {
+    let source = Arc::new(Source {
+        name: path.display().to_string(),
+        text: read::file(path)?,
+    });
+    let variables = env_file::parse(&source)
+        .map_err(|problems| ExecFailure::InvalidEnvFile(Problems(problems)))?;
     let owned = |(name, value): (String, String)| (name.into(), value.into());
     Ok(variables.into_iter().map(owned).collect())
 }

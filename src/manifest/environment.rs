@@ -11,8 +11,8 @@ use kimi_actors::policy::spec::BaseEnv;
 use crate::document::Source;
 use crate::document::problem::Problem;
 use crate::document::read::{self, ReadError};
+use crate::env_file;
 use crate::manifest::convert::Conversion;
-use crate::manifest::env_file;
 use crate::manifest::wire::{At, EnvFile, Service};
 use crate::words::Words;
 

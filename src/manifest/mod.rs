@@ -11,8 +11,6 @@ mod conceal;
 mod convert;
 mod cycle;
 pub mod discover;
-mod dotenv;
-mod env_file;
 mod environment;
 mod identity;
 mod interpolate;

@@ -10,7 +10,7 @@ use crate::document::Source;
 use crate::document::nearest::did_you_mean;
 use crate::document::problem::Problem;
 use crate::document::read::{self, ReadError};
-use crate::manifest::dotenv;
+use crate::env_file;
 
 /// Variables by name. The file is not read before one of them is asked for: most manifests have none, and a `.env` that
 /// somebody else uses in a way of his own does not stop them.
@@ -118,7 +118,7 @@ impl<'a> Variables<'a> {
             name: path.display().to_string(),
             text,
         });
-        match dotenv::parse(&source) {
+        match env_file::parse(&source) {
             Ok(variables) => variables
                 .into_iter()
                 .map(|(name, value)| (name, Found::Set(value.into())))
