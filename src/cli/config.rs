@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::cli::{Context, Error, FileArgs, out};
-use crate::document::Format;
+use crate::document::{Format, Node, write};
 use crate::manifest::Manifest;
 use crate::settings::{Effective, Origins, Settings};
-use crate::{resolved, secret, written};
+use crate::{resolved, secret};
 
 /// What `config` takes.
 #[derive(Clone, Debug, Args)]
@@ -59,7 +59,19 @@ pub fn run(args: &ConfigArgs, context: &Context) -> Result<ExitCode, Error> {
 }
 
 fn document(manifest: &Manifest, format: Format) -> Result<String, Error> {
-    Ok(written::document(&resolved::manifest(manifest)?, format)?)
+    Ok(as_text(&resolved::manifest(manifest)?, format))
+}
+
+/// What must not be shown was taken out before.
+fn as_text(node: &Node, format: Format) -> String {
+    match format {
+        Format::Yaml => write::yaml(node, &write::unveiled),
+        Format::Toml => write::toml(node, &write::unveiled),
+    }
+}
+
+fn as_value(node: &Node) -> Result<serde_json::Value, Error> {
+    Ok(serde_json::from_str(&write::json(node, &write::unveiled))?)
 }
 
 /// Settings need no manifest.
@@ -81,14 +93,8 @@ fn settings_of(args: &ConfigArgs, context: &Context) -> Result<String, Error> {
             &settings,
             with_origins.then_some(&origins),
         ),
-        (ConfigOutput::Toml, false) => Ok(written::document(
-            &resolved::settings(&settings)?,
-            Format::Toml,
-        )?),
-        (ConfigOutput::Yaml, false) => Ok(written::document(
-            &resolved::settings(&settings)?,
-            Format::Yaml,
-        )?),
+        (ConfigOutput::Toml, false) => Ok(as_text(&resolved::settings(&settings)?, Format::Toml)),
+        (ConfigOutput::Yaml, false) => Ok(as_text(&resolved::settings(&settings)?, Format::Yaml)),
         (ConfigOutput::Toml, true) => with_origins(&settings, &origins, Format::Toml),
         (ConfigOutput::Yaml, true) => with_origins(&settings, &origins, Format::Yaml),
     }
@@ -146,10 +152,10 @@ fn as_json(
 ) -> Result<String, Error> {
     let mut answer = json!({
         "schema_version": 1,
-        "settings": written::json(&resolved::settings(settings)?),
+        "settings": as_value(&resolved::settings(settings)?)?,
     });
     if let Some(manifest) = manifest {
-        answer["manifest"] = written::json(&resolved::manifest(manifest)?);
+        answer["manifest"] = as_value(&resolved::manifest(manifest)?)?;
     }
     if let Some(origins) = origins {
         answer["origins"] = origins
