@@ -430,9 +430,29 @@ impl Progress {
             Fact::Exited {
                 child,
                 exit,
-                by: EndedBy::Supervisor,
+                by:
+                    EndedBy::Supervisor
+                    | EndedBy::StartTimeout
+                    | EndedBy::Liveness
+                    | EndedBy::Dependency,
                 ..
             } => settled(format!("{child}: stopped: {exit}")),
+            Fact::Unready { child, .. } => settled(format!("{child}: no longer ready")),
+            Fact::Unhealthy { child, .. } => settled(format!(
+                "{child}: its liveness probe failed, so it is stopped"
+            )),
+            Fact::StartTimedOut { child, after, .. } => {
+                let after = seconds(*after);
+                settled(format!(
+                    "{child}: not ready within {after}, so it is stopped"
+                ))
+            }
+            Fact::DependencyRestarted { child, dependency } => settled(format!(
+                "{child}: stopped until {dependency}, which restarts, is back"
+            )),
+            Fact::DependencyLost { child, dependency } => settled(format!(
+                "{child}: stopped until {dependency}, which is lost, is back"
+            )),
             Fact::RestartScheduled {
                 child,
                 delay: Duration::ZERO,
