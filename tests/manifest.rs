@@ -773,14 +773,14 @@ fn only_regular_files_of_a_sane_size_are_read() {
     let made = unsafe { libc::mkfifo(c_path.as_ptr(), 0o600) };
     assert_eq!(made, 0);
     let large = directory.path().join("large.yaml");
-    fs::write(&large, "#".repeat(512 * 1024 + 1)).unwrap();
+    fs::write(&large, "#".repeat(1024 * 1024 + 1)).unwrap();
     let latin = directory.path().join("latin.yaml");
     fs::write(&latin, b"version: 1\n# \xe4\n").unwrap();
     for (path, phrase) in [
         (fifo.as_path(), "not a regular file"),
         (Path::new("/dev/zero"), "not a regular file"),
         (directory.path(), "not a regular file"),
-        (&large, "larger than 512 KiB"),
+        (&large, "larger than 1024 KiB"),
         (&latin, "line 2 is not UTF-8"),
         (&directory.path().join("none.yaml"), "cannot read"),
     ] {
@@ -1154,7 +1154,7 @@ services:
         "kimi-shell.yaml:5:28: cannot read",
         "line 1 is not UTF-8",
         "kimi-shell.yaml:6:28: expected `env_file` of the service `d` to be a path, or a list",
-        "large.env: it is larger than 512 KiB",
+        "large.env: it is larger than 1024 KiB",
         "fifo.env: it is not a regular file",
         "kimi-shell.yaml:9:28: cannot read",
     ] {

@@ -50,8 +50,8 @@ pub struct Exceeded {
 impl Cost {
     /// What any manifest may cost. Real ones are far below, and the worst within it are refused or read in milliseconds.
     pub const BUDGET: Self = Self([
-        512 * 1024,
-        50_000,
+        1024 * 1024,
+        100_000,
         64,
         20_000,
         4 * 1024 * 1024,
