@@ -256,6 +256,8 @@ async fn supervise(
         .output(Output::Lines(Arc::new(screen.sink())))
         .shutdown_timeout(shutdown_timeout)
         .force_exit(ForceExitPolicy::ExitProcess);
+    // A supervisor may live for years, and needs the text of its manifest no more.
+    drop(manifest.document);
     let failed = Arc::new(Notify::new());
     let (shown, noticed) = (screen.clone(), Arc::clone(&failed));
     builder = builder.watch(move |event| {
