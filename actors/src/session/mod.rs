@@ -62,7 +62,7 @@ pub struct SessionSpec {
     pub base_env: BaseEnv,
     /// Set on top of that.
     pub env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
-    /// How long an overrun command may take after it was interrupted, before the shell is killed.
+    /// How long an overrun command may take after it was asked to stop, before the shell is killed.
     pub grace: Duration,
 }
 
@@ -144,7 +144,7 @@ pub struct LineOutcome {
 pub enum LineEnd {
     /// With this status, as the shell counts: 128+n for one that died of signal n. The session goes on.
     Status(u8),
-    /// It took too long: it was interrupted, and the shell ended with it. Directory, variables and functions are lost.
+    /// It took too long: it was stopped, and the shell ended with it. Directory, variables and functions are lost.
     TimedOut,
     /// The shell itself ended, as `exit` and a failure under `set -e` make it. Directory, variables and functions are lost.
     ShellEnded(Exit),
@@ -228,11 +228,11 @@ impl Session {
             deadline: line.timeout.and_then(|timeout| began.checked_add(timeout)),
         };
         let script = exchange.script(&line.text);
-        let mut said = self.shell().await?.converse(&script, &mut exchange).await?;
+        let mut said = self.give(&script, &mut exchange).await?;
         if said == Answer::NotHeard {
             // The shell had died before: this line has not begun.
             self.shell = None;
-            said = self.shell().await?.converse(&script, &mut exchange).await?;
+            said = self.give(&script, &mut exchange).await?;
         }
         let end = match said {
             Answer::Ended(end) => end,
@@ -247,6 +247,22 @@ impl Session {
             stderr: exchange.stderr.finish()?,
             took: began.elapsed(),
         })
+    }
+
+    /// Gives a script to the shell. The start of that counts too: it may hang as long as a file system does.
+    async fn give(
+        &mut self,
+        script: &[u8],
+        exchange: &mut Exchange,
+    ) -> Result<Answer, SessionError> {
+        let shell = match exchange.deadline {
+            Some(deadline) => match timeout_at(deadline, self.shell()).await {
+                Ok(shell) => shell?,
+                Err(_) => return Ok(Answer::Ended(LineEnd::TimedOut)),
+            },
+            None => self.shell().await?,
+        };
+        shell.converse(script, exchange).await
     }
 
     fn is_usable(&self) -> bool {
