@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent};
+use ractor::concurrency::JoinHandle;
+use ractor::{
+    Actor, ActorProcessingErr, ActorRef, DerivedActorRef, MessagingErr, SupervisionEvent,
+};
 use tracing::{debug, warn};
 
 use crate::exec::Stopped;
@@ -138,8 +141,29 @@ pub(crate) struct ChildState {
     /// The command that asks it to stop; dropped, it is killed.
     stopping: Option<Box<dyn Send>>,
     os: Arc<dyn Os>,
+    timers: Timers,
     /// Dropped with this state, however the actor ends: what is left of the run is killed then.
     process: Box<dyn Process>,
+}
+
+/// The timers of a run, which end with it. Thousands of commands a second would leave as many behind for as long as each
+/// might have taken.
+#[derive(Default)]
+struct Timers(Vec<JoinHandle<Result<(), MessagingErr<ChildMsg>>>>);
+
+impl Timers {
+    fn hold(&mut self, timer: JoinHandle<Result<(), MessagingErr<ChildMsg>>>) {
+        self.0.retain(|timer| !timer.is_finished());
+        self.0.push(timer);
+    }
+}
+
+impl Drop for Timers {
+    fn drop(&mut self) {
+        for timer in &self.0 {
+            timer.abort();
+        }
+    }
 }
 
 /// Carries the news of a run to its actor.
@@ -213,6 +237,7 @@ impl Actor for Child {
             stop_command,
             stopping: None,
             os: order.os,
+            timers: Timers::default(),
             process,
         };
         for effect in effects {
@@ -337,15 +362,18 @@ impl ChildState {
             }
             run::Effect::RunCommand => self.run_stop_command(myself),
             run::Effect::Kill => self.process.kill(),
-            // Timers of an actor that is gone fall on no ears; those of a state that has passed are answered with nothing.
+            // Those of a state that has passed are answered with nothing.
             run::Effect::WakeAfterGrace(delay) => {
-                drop(myself.send_after(delay, || ChildMsg::GraceElapsed));
+                self.timers
+                    .hold(myself.send_after(delay, || ChildMsg::GraceElapsed));
             }
             run::Effect::WakeAfterTimeout(delay) => {
-                drop(myself.send_after(delay, || ChildMsg::TimedOut));
+                self.timers
+                    .hold(myself.send_after(delay, || ChildMsg::TimedOut));
             }
             run::Effect::WakeAfterIdle(delay) => {
-                drop(myself.send_after(delay, || ChildMsg::IdleDue));
+                self.timers
+                    .hold(myself.send_after(delay, || ChildMsg::IdleDue));
             }
         }
     }
