@@ -81,7 +81,7 @@ impl Observer for Tell {
     fn tell(&self, news: News) {
         match news {
             News::Started { .. } | News::OutputLimit => {}
-            News::Ended(_) | News::NotStarted(_) => self.0.send(()).unwrap(),
+            News::Ended(_) | News::Over { .. } | News::NotStarted(_) => self.0.send(()).unwrap(),
         }
     }
 }

@@ -501,7 +501,7 @@ struct Order {
 
 impl Observer for Order {
     fn tell(&self, news: News) {
-        if matches!(news, News::Ended(_)) {
+        if matches!(news, News::Ended(_) | News::Over { .. }) {
             *self.at_the_end.lock().unwrap() = Some(self.lines.all());
         }
         self.told.tell(news);
@@ -741,7 +741,7 @@ struct Wedge {
 
 impl Observer for Wedge {
     fn tell(&self, news: News) {
-        if matches!(news, News::Ended(_)) {
+        if matches!(news, News::Ended(_) | News::Over { .. }) {
             self.told.send(()).unwrap();
             self.gate.lock().unwrap().recv().ok();
         }

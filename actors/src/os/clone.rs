@@ -22,6 +22,8 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
+use rustix::thread::CpuSet;
+
 /// What the child does. The parent prepares all of it.
 pub(super) struct Plan<'a> {
     path: *const c_char,
@@ -33,6 +35,7 @@ pub(super) struct Plan<'a> {
     files: Files,
     ignored: u64,
     nofile: Option<libc::rlimit64>,
+    processors: *const CpuSet,
     cgroup: Option<RawFd>,
     reset_all: bool,
     stage: AtomicU32,
@@ -60,6 +63,8 @@ pub(super) struct Parts<'a> {
     pub(super) ignored: u64,
     /// The limit on open files to set.
     pub(super) nofile: Option<libc::rlimit64>,
+    /// The processors that it may run on, if not those of the calling thread.
+    pub(super) processors: Option<&'a CpuSet>,
     /// The control group to begin in.
     pub(super) cgroup: Option<RawFd>,
 }
@@ -137,6 +142,7 @@ impl<'a> Plan<'a> {
             files: parts.files,
             ignored: parts.ignored,
             nofile: parts.nofile,
+            processors: parts.processors.map_or(ptr::null(), ptr::from_ref),
             cgroup: parts.cgroup,
             reset_all: false,
             stage: AtomicU32::new(0),
@@ -369,6 +375,12 @@ fn carry_out(plan: &Plan<'_>) -> Result<Never, (Stage, i32)> {
                 0,
             ],
         )?;
+    }
+    if !plan.processors.is_null() {
+        // A set that is not possible any more leaves it where its parent is, which is no reason not to run.
+        let set = [0, size_of::<CpuSet>(), plan.processors as usize, 0, 0];
+        // SAFETY: reads the set, which the waiting parent keeps.
+        unsafe { arch::syscall(libc::SYS_sched_setaffinity, set) };
     }
     reset_signals(plan)?;
     if !plan.directory.is_null() {
@@ -696,6 +708,7 @@ pub mod bare {
                 },
                 ignored: 1 << (libc::SIGPIPE - 1),
                 nofile: None,
+                processors: None,
                 cgroup: None,
             });
             kernel::with_signals_blocked(|| spawn(&mut plan, &self.stack, &pid, &pidfd))?;
@@ -730,6 +743,7 @@ mod tests {
             files,
             ignored: 0,
             nofile: None,
+            processors: None,
             cgroup: None,
         });
         plan.reset_all = true;

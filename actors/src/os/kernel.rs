@@ -12,6 +12,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::event::epoll;
@@ -138,8 +139,18 @@ fn wait(pidfd: RawFd, options: i32) -> io::Result<Option<Observed>> {
     }))
 }
 
-/// The largest resident memory that this process ever had, in bytes.
-pub(super) fn own_peak() -> u64 {
+/// Whether this is more memory, in bytes, than this process ever had resident.
+pub(super) fn exceeds_own_peak(bytes: u64) -> bool {
+    // It only grows, so that what is below an old answer needs no new one.
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+    bytes > KNOWN.load(Ordering::Relaxed) && {
+        let peak = own_peak();
+        KNOWN.store(peak, Ordering::Relaxed);
+        bytes > peak
+    }
+}
+
+fn own_peak() -> u64 {
     // SAFETY: plain data, for which all zeroes is a value.
     let mut usage: libc::rusage = unsafe { mem::zeroed() };
     // SAFETY: the kernel writes into the struct, which outlives the call. It cannot fail.
@@ -160,6 +171,12 @@ fn span(time: libc::timeval) -> Duration {
 pub(super) fn close(fd: RawFd) {
     // SAFETY: the table owned it and has just forgotten it. There is nothing to do about an error.
     unsafe { libc::close(fd) };
+}
+
+/// Uses a descriptor of the process table that nobody else closes meanwhile.
+pub(super) fn with_borrowed<T>(fd: RawFd, run: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+    // SAFETY: the caller has seen to it that it stays open, and the borrow ends with the call.
+    run(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// Watches a descriptor of the process table.

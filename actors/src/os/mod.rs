@@ -14,6 +14,7 @@ mod contain;
 pub mod force_exit;
 mod kernel;
 pub mod limits;
+mod linger;
 pub mod output;
 mod real;
 mod reap;
@@ -112,7 +113,8 @@ pub struct Job {
 
 /// Is told what becomes of a run. Called from the threads of this module: must not block.
 pub trait Observer: Send + Sync {
-    /// `Started` or `NotStarted` comes first; after `Started` comes `Ended`. Nothing comes after `NotStarted` or `Ended`.
+    /// `Started` or `NotStarted` comes first; after `Started` comes `Ended`. Nothing comes after `NotStarted` or `Ended`, and
+    /// nothing but `OutputLimit` beside `Over`.
     /// `OutputLimit` may come at any time before `Ended`.
     fn tell(&self, news: News);
 }
@@ -131,6 +133,13 @@ pub enum News {
     OutputLimit,
     /// It ended.
     Ended(Box<End>),
+    /// It had ended before its start was told: both at once, in place of `Started` and `Ended`.
+    Over {
+        /// The process that was.
+        pid: u32,
+        /// How it ended.
+        end: Box<End>,
+    },
 }
 
 /// How a run ended, and what was left of it.

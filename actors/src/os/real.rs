@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::os::check::{self, CheckOrder, Net, Question, Tell};
 use crate::os::clock::Clock;
+use crate::os::contain::LastPid;
+use crate::os::linger::Over;
 use crate::os::reap::Sweeper;
 use crate::os::sign::Directory;
 use crate::os::spawn::Pool;
@@ -58,6 +60,8 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) watch: Watch,
     pub(super) sweeper: Sweeper,
+    pub(super) last_pid: LastPid,
+    pub(super) over: Over,
     pub(super) sockets: Directory,
     net: Arc<Net>,
     closing: AtomicBool,
@@ -73,6 +77,8 @@ impl RealOs {
             pool: Pool::new(options.child_nofile).map_err(failed("prepare to start processes"))?,
             watch: Watch::new().map_err(failed("prepare to watch processes"))?,
             sweeper: Sweeper::new(),
+            last_pid: LastPid::new(),
+            over: Over::default(),
             sockets: Directory::default(),
             net: Arc::new(Net::default()),
             closing: AtomicBool::new(false),

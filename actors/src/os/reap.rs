@@ -1,14 +1,18 @@
 //! The last steps of a run: sweep its session, reap its leader, tell its end.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::os::contain::{self, Everyone};
 use crate::os::kernel::{self, Observed, Zombie};
 use crate::os::real::{Shared, contained};
-use crate::os::table::{Gone, Handle, lock};
+use crate::os::table::{Gone, Handle, Phase, lock};
 use crate::os::watch::Io;
-use crate::os::{Captured, Drained, End, Job, News, SpawnError, thread};
+use crate::os::{Captured, Drained, End, Job, News, Output, SpawnError, thread};
+use crate::policy::exit::Exit;
+use crate::policy::signal::Signal;
 use crate::policy::time::Moment;
 
 /// A run whose leader is dead and not reaped.
@@ -25,6 +29,8 @@ pub(super) struct Settling {
     pub(super) telling: Telling,
     /// What it wrote, with why reading ended.
     pub(super) captured: Option<(Box<Io>, Drained)>,
+    /// The watching thread knows its process.
+    pub(super) is_watched: bool,
 }
 
 /// What is left to be told of a run that is over.
@@ -32,6 +38,8 @@ pub(super) struct Settling {
 pub(super) enum Telling {
     /// How it ended.
     Ended,
+    /// That it began, and how it ended.
+    Over,
     /// Nothing: it was told at once.
     Already,
     /// That it never began.
@@ -45,12 +53,19 @@ impl Settling {
             exit: self.observed.exit,
             asked: self.asked,
             cpu: self.observed.cpu,
-            max_rss: Some(self.observed.max_rss).filter(|peak| *peak > kernel::own_peak()),
+            max_rss: Some(self.observed.max_rss).filter(|peak| kernel::exceeds_own_peak(*peak)),
             killed,
             survivors,
             captured,
         });
-        contained(|| self.job.observer.tell(News::Ended(end)));
+        let news = match self.telling {
+            Telling::Over => News::Over {
+                pid: self.pid.cast_unsigned(),
+                end,
+            },
+            Telling::Ended | Telling::Already | Telling::Abandoned => News::Ended(end),
+        };
+        contained(|| self.job.observer.tell(news));
     }
 
     /// Reaps it, tells what is left to be told, and lets go of the slot.
@@ -62,13 +77,15 @@ impl Settling {
         });
         let (_, pidfd) = shared.table.slot(self.handle).forget_process();
         if pidfd >= 0 {
-            shared.watch.remove(pidfd);
+            if self.is_watched {
+                shared.watch.remove(pidfd);
+            }
             // It is dead, so this does not wait; if somebody else was faster, nothing is left to do.
             drop(kernel::observe(pidfd, Zombie::Reap));
             kernel::close(pidfd);
         }
         match self.telling {
-            Telling::Ended => self.tell(killed, survivors, captured),
+            Telling::Ended | Telling::Over => self.tell(killed, survivors, captured),
             Telling::Abandoned => contained(|| {
                 self.job
                     .observer
@@ -125,7 +142,85 @@ impl Sweeper {
     }
 }
 
+/// What was found of a run whose process may have ended.
+pub(super) enum LeaderEnded {
+    /// It has; with what reads its output.
+    Over(Settling, Option<Box<Io>>),
+    /// It has, but its tracer holds it.
+    AskLater,
+    /// Nothing is to be done here, or not yet.
+    Nothing,
+}
+
 impl Shared {
+    /// Looks at the end of a run that is in this phase, without reaping it. What is left of one that was not asked to end is
+    /// killed at once, as far as it is of its group.
+    pub(super) fn leader_ended(&self, handle: Handle, phase: Phase) -> LeaderEnded {
+        let Some((slot, mut state)) = self.table.get(handle) else {
+            return LeaderEnded::Nothing;
+        };
+        if state.phase != phase {
+            state.ended_early |= state.phase == Phase::Born;
+            return LeaderEnded::Nothing;
+        }
+        let pidfd = slot.pidfd.load(Ordering::Acquire);
+        if pidfd < 0 {
+            return LeaderEnded::Nothing;
+        }
+        let observed = match kernel::observe(pidfd, Zombie::Keep) {
+            Ok(Some(observed)) => Some(observed),
+            Ok(None) => return LeaderEnded::AskLater,
+            // Somebody else has reaped it; its ids may be another's already.
+            Err(_) => None,
+        };
+        let Some(job) = state.job.take() else {
+            return LeaderEnded::Nothing;
+        };
+        let pid = slot.pid.load(Ordering::Acquire);
+        let captures = matches!(job.output, Output::Capture { .. });
+        let telling = match (state.abandoned, state.asked, captures) {
+            (true, _, _) => Telling::Abandoned,
+            _ if phase == Phase::Born => Telling::Over,
+            (false, false, false) => Telling::Already,
+            _ => Telling::Ended,
+        };
+        let asked = state.asked;
+        if telling == Telling::Already && observed.is_some() {
+            drop(kernel::signal_group(pid, Signal::KILL.number()));
+        }
+        let io = state.io.take();
+        let born = state.born;
+        drop(state);
+        let lost = observed.is_none();
+        let settling = Settling {
+            handle,
+            pid,
+            born,
+            observed: observed.unwrap_or(Observed {
+                exit: Exit::Lost,
+                cpu: Duration::ZERO,
+                max_rss: 0,
+            }),
+            asked,
+            lost,
+            job,
+            telling,
+            captured: None,
+            is_watched: phase == Phase::Running,
+        };
+        LeaderEnded::Over(settling, io)
+    }
+
+    /// Sweeps, reaps and tells: here if it is certain that nobody is left, otherwise in the thread for that.
+    pub(super) fn settle(shared: &Arc<Self>, settling: Settling) {
+        let age = shared.clock.now().since(settling.born);
+        if settling.lost || shared.last_pid.nobody_left(settling.pid, age) {
+            settling.conclude(shared, Vec::new(), Vec::new());
+        } else {
+            Self::sweep_later(shared, settling);
+        }
+    }
+
     /// Hands a run to the sweeping thread. All that wait are swept in one pass.
     pub(super) fn sweep_later(shared: &Arc<Self>, settling: Settling) {
         let mut state = lock(&shared.sweeper.state);

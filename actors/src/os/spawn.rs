@@ -4,7 +4,7 @@
 //! a few threads of this module's own do it. One that is held up for a second is replaced, up to a bound.
 
 use std::collections::VecDeque;
-use std::ffi::{CString, OsStr, c_char};
+use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -20,8 +20,9 @@ use rustix::pipe::PipeFlags;
 use rustix::thread::{NanosleepRelativeResult, Timespec};
 
 use crate::os::clone::{self, Extra, Files, Parts, Plan, Stack, Stage};
+use crate::os::linger::{Company, Kept};
 use crate::os::output::{HeadTail, LineSplitter};
-use crate::os::real::Shared;
+use crate::os::real::{Shared, contained};
 use crate::os::sign::{Beacon, BeaconEnd, Ear, Listen, Sign};
 use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
@@ -55,6 +56,8 @@ pub(super) struct Pool {
     dev_null: OwnedFd,
     can_share: bool,
     child_nofile: Option<u64>,
+    /// Ours, as it was when the runtime began; to copy it for each child would take as long as all else together.
+    environment: Vec<(OsString, OsString)>,
 }
 
 struct PoolState {
@@ -122,6 +125,9 @@ impl Pool {
             dev_null,
             can_share: kernel::has_close_range(),
             child_nofile,
+            environment: std::env::vars_os()
+                .filter(|(name, _)| name != NOTIFY_SOCKET)
+                .collect(),
         })
     }
 
@@ -170,6 +176,8 @@ impl Pool {
 
     /// Replaces who is held up while others wait; returns when to look again.
     pub(super) fn check(shared: &Arc<Shared>, now: Moment) -> Option<Moment> {
+        // Whoever was to do that may be held up now.
+        Shared::settle_all(shared);
         let mut state = lock(&shared.pool.state);
         if state.queue.is_empty() {
             state.check_is_due = false;
@@ -202,7 +210,7 @@ impl Pool {
     }
 
     /// Waits for the next run; `None`: this thread is not needed any more.
-    fn next(&self, place: usize, shared: &Shared) -> Option<Handle> {
+    fn next(&self, place: usize, shared: &Arc<Shared>, company: &mut Company) -> Option<Handle> {
         let mut state = lock(&self.state);
         if state.workers[place] == Worker::Stuck {
             if state.serving >= self.base {
@@ -217,6 +225,9 @@ impl Pool {
             if let Some(handle) = state.queue.pop_front() {
                 state.idle -= 1;
                 state.workers[place] = Worker::Busy(shared.clock.now());
+                let others_wait = !state.queue.is_empty();
+                drop(state);
+                company.seat(place, others_wait);
                 return Some(handle);
             }
             if state.closing {
@@ -225,11 +236,24 @@ impl Pool {
                 state.workers[place] = Worker::Absent;
                 return None;
             }
+            if shared.over.is_some() {
+                // Whoever is told may well push what is next.
+                drop(state);
+                Shared::settle_all(shared);
+                state = lock(&self.state);
+                continue;
+            }
+            company.rise();
             state = self
                 .wake
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Whether somebody waits for a thread.
+    pub(super) fn others_wait(&self) -> bool {
+        !lock(&self.state).queue.is_empty()
     }
 
     fn give_back(&self, berth: Berth) {
@@ -246,6 +270,7 @@ struct Bench {
     berth: Berth,
     ignored: u64,
     ignored_at: Option<Moment>,
+    company: Company,
 }
 
 // The stack is used by the children of one thread at a time; it moves to that thread before the first.
@@ -261,6 +286,7 @@ impl Bench {
             berth,
             ignored: 0,
             ignored_at: None,
+            company: Company::new(),
         })
     }
 
@@ -281,7 +307,7 @@ fn work(shared: &Arc<Shared>, place: usize, mut bench: Bench) {
     kernel::unblock_child_signal();
     let mut argv = Block::default();
     let mut envp = Block::default();
-    while let Some(handle) = shared.pool.next(place, shared) {
+    while let Some(handle) = shared.pool.next(place, shared, &mut bench.company) {
         let mut begun = 0;
         loop {
             let result = begin(shared, &mut bench, (&mut argv, &mut envp), handle);
@@ -293,6 +319,7 @@ fn work(shared: &Arc<Shared>, place: usize, mut bench: Bench) {
                 pause();
             } else {
                 shared.refuse(handle, error);
+                Shared::settle_all(shared);
                 break;
             }
         }
@@ -337,7 +364,12 @@ fn begin(
     let program = validate::terminated(path.clone(), "the program")?;
     fill_arguments(argv, &command)?;
     let mut wires = Wires::new(shared, run, listen)?;
-    fill_environment(envp, &command, wires.socket.as_deref())?;
+    fill_environment(
+        envp,
+        &shared.pool.environment,
+        &command,
+        wires.socket.as_deref(),
+    )?;
     let directory = command
         .cwd
         .clone()
@@ -361,6 +393,7 @@ fn begin(
         files: files(&shared.pool, &pipes.stdio, wires.extra()),
         ignored,
         nofile: shared.pool.child_nofile.map(limit_on_files),
+        processors: bench.company.processors(),
         cgroup: None,
     });
     if !shared.set_cloning(handle) {
@@ -404,7 +437,8 @@ fn begin(
             }
         }));
     }
-    shared.adopt(handle, readers, wires, &output)
+    let io = shared.io(handle, readers, wires, &output);
+    Shared::adopt(shared, handle, io, &mut bench.company)
 }
 
 /// The soft limit, within the hard one of now: the child may not raise that.
@@ -708,28 +742,21 @@ impl Shared {
         self.set_waiting(handle);
     }
 
-    /// Hands a new process to the thread that watches, and tells that it has started.
+    /// Stays with a new process for a moment if that is promising; otherwise, or then, hands it to the thread that watches, and
+    /// tells that it has started.
     fn adopt(
-        &self,
+        shared: &Arc<Self>,
         handle: Handle,
-        readers: [Option<OwnedFd>; 2],
-        wires: Wires,
-        output: &Output,
+        io: Option<Box<Io>>,
+        company: &mut Company,
     ) -> Result<(), SpawnError> {
-        let slot = self.table.slot(handle);
+        let slot = shared.table.slot(handle);
         let pidfd = slot.pidfd.load(Ordering::Acquire);
-        let [stdout, stderr] = readers
-            .each_ref()
-            .map(|reader| reader.as_ref().map_or(-1, AsRawFd::as_raw_fd));
-        let beacon = wires.beacon.as_ref().map_or(-1, Beacon::raw_fd);
-        let streams = [stdout, stderr, beacon];
-        let io = self.io(handle, readers, wires, output);
-        let Some((_, mut state)) = self.table.get(handle) else {
+        let Some((_, mut state)) = shared.table.get(handle) else {
             return Ok(());
         };
         state.phase = Phase::Born;
         state.io_held = io.is_some();
-        state.io = io;
         state.abandoned = state.doomed;
         slot.heard(Some(state.born));
         // The child has its own copy. As long as ours is open, who writes does not learn that it has ended.
@@ -739,20 +766,32 @@ impl Shared {
             .as_ref()
             .filter(|_| !state.doomed)
             .map(|job| Arc::clone(&job.observer));
+        let pid = slot.pid.load(Ordering::Acquire).cast_unsigned();
+        state.deliver(slot);
         drop(state);
         drop(stdin);
-        if let Err(source) = self.watch.add(handle, pidfd, streams) {
-            self.withdraw(handle, pidfd);
+        let io = match company.keep(shared, handle, io) {
+            Kept::Over(settling) => {
+                Self::settle_together(shared, settling);
+                return Ok(());
+            }
+            Kept::Not(io) => io,
+        };
+        let streams = io.as_ref().map_or([-1; 3], |io| io.raw_streams());
+        if let Some((_, mut state)) = shared.table.get(handle) {
+            state.io = io;
+        }
+        if let Err(source) = shared.watch.add(handle, pidfd, streams) {
+            shared.withdraw(handle, pidfd);
             return Err(SpawnError::System {
                 step: "watch the process",
                 source,
             });
         }
         if let Some(observer) = observer {
-            let pid = slot.pid.load(Ordering::Acquire).cast_unsigned();
-            super::real::contained(|| observer.tell(News::Started { pid }));
+            contained(|| observer.tell(News::Started { pid }));
         }
-        self.announce(handle);
+        shared.announce(handle);
         Ok(())
     }
 
@@ -825,11 +864,7 @@ impl Shared {
             return;
         };
         state.phase = Phase::Running;
-        if state.doomed {
-            drop(slot.signal(Signal::KILL));
-        } else if let Some(signal) = state.pending.take() {
-            drop(slot.signal(signal));
-        }
+        state.deliver(slot);
         let ended = state.ended_early;
         drop(state);
         if ended {
@@ -926,6 +961,7 @@ fn fill_arguments(block: &mut Block, command: &CommandSpec) -> Result<(), SpawnE
 
 fn fill_environment(
     block: &mut Block,
+    ours: &[(OsString, OsString)],
     command: &CommandSpec,
     socket: Option<&Path>,
 ) -> Result<(), SpawnError> {
@@ -933,8 +969,9 @@ fn fill_environment(
     let is_replaced = |name: &OsStr| socket.is_some() && name == NOTIFY_SOCKET;
     let result = match command.base_env {
         BaseEnv::Empty => Ok(()),
-        base @ (BaseEnv::Inherited | BaseEnv::Minimal) => std::env::vars_os()
-            .filter(|(name, _)| base.contains(name) && name != NOTIFY_SOCKET)
+        base @ (BaseEnv::Inherited | BaseEnv::Minimal) => ours
+            .iter()
+            .filter(|(name, _)| base.contains(name))
             .filter(|(name, _)| !command.env.iter().any(|(set, _)| set == name))
             .try_for_each(|(name, value)| block.push(&[name.as_bytes(), b"=", value.as_bytes()])),
     };

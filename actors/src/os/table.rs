@@ -120,6 +120,17 @@ impl Gone {
     }
 }
 
+impl State {
+    /// Sends what was to be sent once there is a process.
+    pub(super) fn deliver(&mut self, slot: &Slot) {
+        if self.doomed {
+            drop(slot.signal(Signal::KILL));
+        } else if let Some(signal) = self.pending.take() {
+            drop(slot.signal(signal));
+        }
+    }
+}
+
 impl Slot {
     fn new() -> Self {
         Self {

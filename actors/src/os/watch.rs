@@ -7,8 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::Ordering;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,23 +16,18 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
-use crate::os::contain::LastPid;
-use crate::os::kernel::{self, Observed, Zombie};
+use crate::os::kernel;
 use crate::os::output::{DRAIN_IDLE, Drain, HeadTail, LineSplitter};
 use crate::os::real::{Shared, contained};
-use crate::os::reap::{Settling, Telling};
+use crate::os::reap::{LeaderEnded, Settling, Telling};
 use crate::os::sign::{self, Beacon, Ear, PARTIAL_PAUSE};
 use crate::os::spawn::Pool;
 use crate::os::table::{Handle, Phase, lock};
-use crate::os::{
-    Captured, ChunkSink, Drained, Flow, Kept, Line, LineSink, News, Observer, Output, Stream,
-};
-use crate::policy::exit::Exit;
-use crate::policy::signal::Signal;
+use crate::os::{Captured, ChunkSink, Drained, Flow, Kept, Line, LineSink, News, Observer, Stream};
 use crate::policy::spec::{ChildName, RunId};
 use crate::policy::time::Moment;
 
-const SCRATCH_BYTES: usize = 64 * 1024;
+pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
 const BATCH: usize = 256;
 /// How many chunks are read for the last time: what a pipe holds, several times over, since a survivor may write on.
 const LAST_CHUNKS: usize = 32;
@@ -80,7 +74,7 @@ pub(super) enum Keep {
 
 /// What came of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chunk {
+pub(super) enum Chunk {
     Some,
     Nothing,
     Eof,
@@ -91,7 +85,26 @@ impl Io {
         matches!(self.readers[0].keep, Keep::Bytes(_))
     }
 
-    fn is_at_eof(&self) -> bool {
+    /// Whether all there is to it is to read until it has ended.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_captured() && self.chunks.is_none() && self.ear.is_none() && self.beacon.is_none()
+    }
+
+    /// Stdout and stderr, as far as they are open.
+    pub(super) fn streams(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        let [stdout, stderr] = &self.readers;
+        [stdout, stderr].map(|reader| reader.fd.as_ref().map(AsFd::as_fd))
+    }
+
+    /// What is to be watched, −1 for what is not: stdout, stderr, the beacon.
+    pub(super) fn raw_streams(&self) -> [RawFd; 3] {
+        let [stdout, stderr] = self.streams();
+        let raw = |fd: Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
+        let beacon = self.beacon.as_deref().map_or(-1, Beacon::raw_fd);
+        [raw(stdout), raw(stderr), beacon]
+    }
+
+    pub(super) fn is_at_eof(&self) -> bool {
         let is_over = self.beacon.is_none() || self.drain.is_some();
         is_over && self.readers.iter().all(|reader| reader.fd.is_none())
     }
@@ -113,6 +126,24 @@ impl Io {
             Err(Errno::AGAIN | Errno::INTR) => Chunk::Nothing,
             Ok(_) | Err(_) => {
                 self.end(which, watch);
+                Chunk::Eof
+            }
+        }
+    }
+
+    /// Reads one chunk of a stream of a plain one that nobody watches.
+    pub(super) fn read_unwatched(&mut self, which: usize, scratch: &mut [u8]) -> Chunk {
+        let Some(fd) = &self.readers[which].fd else {
+            return Chunk::Nothing;
+        };
+        match rustix::io::read(fd, &mut *scratch) {
+            Ok(length) if length > 0 => {
+                self.feed(which, &scratch[..length]);
+                Chunk::Some
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Chunk::Nothing,
+            Ok(_) | Err(_) => {
+                self.readers[which].fd = None;
                 Chunk::Eof
             }
         }
@@ -416,7 +447,6 @@ pub(super) struct Watcher {
     shared: Arc<Shared>,
     scratch: Box<[u8]>,
     due: BinaryHeap<Reverse<(Moment, Due)>>,
-    last_pid: LastPid,
 }
 
 impl Watcher {
@@ -425,7 +455,6 @@ impl Watcher {
             shared,
             scratch: vec![0; SCRATCH_BYTES].into(),
             due: BinaryHeap::new(),
-            last_pid: LastPid::new(),
         }
     }
 
@@ -521,69 +550,19 @@ impl Watcher {
     }
 
     fn process_ended(&mut self, handle: Handle) {
-        let shared = Arc::clone(&self.shared);
-        let Some((slot, mut state)) = shared.table.get(handle) else {
-            return;
-        };
-        match state.phase {
-            Phase::Born => {
-                state.ended_early = true;
-                return;
-            }
-            Phase::Running => {}
-            Phase::Free | Phase::Waiting | Phase::Cloning | Phase::Over => return,
-        }
-        let pidfd = slot.pidfd.load(Ordering::Acquire);
-        if pidfd < 0 {
-            return;
-        }
-        let observed = match kernel::observe(pidfd, Zombie::Keep) {
-            Ok(Some(observed)) => Some(observed),
-            Ok(None) => {
-                let at = shared.clock.now() + TRACED_PAUSE;
+        match self.shared.leader_ended(handle, Phase::Running) {
+            LeaderEnded::Over(settling, io) => self.leader_ended(settling, io),
+            LeaderEnded::AskLater => {
+                let at = self.shared.clock.now() + TRACED_PAUSE;
                 self.due.push(Reverse((at, Due::Ended(handle))));
-                return;
             }
-            // Somebody else has reaped it; its ids may be another's already.
-            Err(_) => None,
-        };
-        let Some(job) = state.job.take() else {
-            return;
-        };
-        let pid = slot.pid.load(Ordering::Acquire);
-        let captures = matches!(job.output, Output::Capture { .. });
-        let telling = match (state.abandoned, state.asked, captures) {
-            (true, _, _) => Telling::Abandoned,
-            (false, false, false) => Telling::Already,
-            _ => Telling::Ended,
-        };
-        let asked = state.asked;
-        if telling == Telling::Already && observed.is_some() {
-            drop(kernel::signal_group(pid, Signal::KILL.number()));
+            LeaderEnded::Nothing => {}
         }
-        let io = state.io.take();
-        let born = state.born;
-        drop(state);
-        let settling = Settling {
-            handle,
-            pid,
-            born,
-            observed: observed.unwrap_or(Observed {
-                exit: Exit::Lost,
-                cpu: Duration::ZERO,
-                max_rss: 0,
-            }),
-            asked,
-            lost: observed.is_none(),
-            job,
-            telling,
-            captured: None,
-        };
-        self.leader_ended(settling, io, captures);
     }
 
-    fn leader_ended(&mut self, settling: Settling, mut io: Option<Box<Io>>, captures: bool) {
+    fn leader_ended(&mut self, settling: Settling, mut io: Option<Box<Io>>) {
         let handle = settling.handle;
+        let captures = io.as_ref().is_some_and(|io| io.is_captured());
         let now = self.shared.clock.now();
         if let Some(io) = &mut io {
             io.drain = Some(Drain::begin(now));
@@ -601,12 +580,12 @@ impl Watcher {
                     self.go_on(handle, io, now);
                 } else {
                     self.go_on(handle, io, now);
-                    self.settle(settling);
+                    Shared::settle(&self.shared, settling);
                 }
                 self.due
                     .push(Reverse((now + DRAIN_IDLE, Due::Drain(handle))));
             }
-            None => self.settle(settling),
+            None => Shared::settle(&self.shared, settling),
         }
     }
 
@@ -736,7 +715,7 @@ impl Watcher {
                 // One who writes on would wake this thread in vain until the run is settled.
                 io.disregard(&self.shared.watch);
                 settling.captured = Some((io, drained));
-                self.settle(*settling);
+                Shared::settle(&self.shared, *settling);
             }
             (Some(_), None) if !captures => {
                 self.shared.watch.close(*io);
@@ -756,16 +735,6 @@ impl Watcher {
                 drop(gone);
                 self.shared.watch.close(*io);
             }
-        }
-    }
-
-    /// Sweeps, reaps and tells: here if it is certain that nobody is left, otherwise in the thread for that.
-    fn settle(&self, settling: Settling) {
-        let age = self.shared.clock.now().since(settling.born);
-        if settling.lost || self.last_pid.nobody_left(settling.pid, age) {
-            settling.conclude(&self.shared, Vec::new(), Vec::new());
-        } else {
-            Shared::sweep_later(&self.shared, settling);
         }
     }
 }

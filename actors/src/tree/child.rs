@@ -1,4 +1,5 @@
-//! The actor of one run. It lives as long as the run does, and its supervisor releases it.
+//! The actor of one run. It lives as long as the run does, and its supervisor releases it. One that carried a one-shot
+//! command may rest then, and carry the next.
 //!
 //! It never stops itself: a termination overtakes messages, so a report made right before would be read too late. It never
 //! waits either: what takes time comes back as a message.
@@ -32,9 +33,13 @@ pub(crate) enum ChildMsg {
         grace: std::time::Duration,
     },
     Kill,
-    GraceElapsed,
-    TimedOut,
-    IdleDue,
+    GraceElapsed(RunId),
+    TimedOut(RunId),
+    IdleDue(RunId),
+    /// Carry this run; whatever was carried before is over.
+    Begin(Box<RunOrder>),
+    /// The run was taken note of: let go of it, and wait for another.
+    Rest,
     /// By one of its probes.
     Probed(ProbeReport),
     /// The run has said something of itself.
@@ -94,6 +99,8 @@ pub(crate) enum Reported {
         stopped: Option<Stopped>,
     },
     Ended {
+        /// Its process, if its start was not reported.
+        started: Option<u32>,
         end: Box<End>,
         stopped: Option<Stopped>,
     },
@@ -112,6 +119,8 @@ pub(crate) struct RunOrder {
     /// What asks it to stop instead of the signal.
     pub(crate) stop_command: Option<Arc<CommandSpec>>,
     pub(crate) rules: RunRules,
+    /// It is a one-shot command's, so that its actor may carry another afterwards.
+    pub(crate) is_once: bool,
     pub(crate) os: Arc<dyn Os>,
     pub(crate) report_to: DerivedActorRef<ChildReport>,
 }
@@ -125,7 +134,10 @@ struct Ending {
     commands: Option<usize>,
 }
 
-pub(crate) struct ChildState {
+/// What an actor carries; nothing while it rests.
+pub(crate) struct Carried(Option<ChildState>);
+
+struct ChildState {
     child: NodeId,
     name: ChildName,
     run: RunId,
@@ -135,6 +147,8 @@ pub(crate) struct ChildState {
     stopped: Option<Stopped>,
     report_to: DerivedActorRef<ChildReport>,
     probes: Option<Box<Probes>>,
+    /// Its start is to be reported with its end.
+    is_start_untold: bool,
     /// The end that is to be reported.
     ending: Option<Ending>,
     stop_command: Option<Box<CommandSpec>>,
@@ -179,7 +193,7 @@ impl Observer for Messenger {
 
 impl Actor for Child {
     type Msg = ChildMsg;
-    type State = ChildState;
+    type State = Carried;
     type Arguments = RunOrder;
 
     /// Hands the run over and returns: this runs in the supervisor's own task.
@@ -187,7 +201,66 @@ impl Actor for Child {
         &self,
         myself: ActorRef<ChildMsg>,
         order: RunOrder,
-    ) -> Result<ChildState, ActorProcessingErr> {
+    ) -> Result<Carried, ActorProcessingErr> {
+        Ok(Carried(Some(ChildState::begin(&myself, order))))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ChildMsg>,
+        message: ChildMsg,
+        Carried(carried): &mut Carried,
+    ) -> Result<(), ActorProcessingErr> {
+        match (message, carried) {
+            (ChildMsg::Begin(order), carried) => {
+                *carried = Some(ChildState::begin(&myself, *order));
+            }
+            (ChildMsg::Rest, carried) => *carried = None,
+            (message, Some(state)) => state.handle(&myself, message).await,
+            (message, None) => {
+                drop(message);
+                debug!("a message came for a run that was over");
+            }
+        }
+        Ok(())
+    }
+
+    /// Of what is linked here, only probes.
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<ChildMsg>,
+        event: SupervisionEvent,
+        Carried(carried): &mut Carried,
+    ) -> Result<(), ActorProcessingErr> {
+        let ended = if let SupervisionEvent::ActorTerminated(cell, left, _) = event {
+            // With it goes the check that it held.
+            drop(left);
+            cell.get_id()
+        } else if let SupervisionEvent::ActorFailed(cell, _) = event {
+            cell.get_id()
+        } else {
+            return Ok(());
+        };
+        if let Some(state) = carried
+            && let Some(probes) = &mut state.probes
+        {
+            probes.ended(ended, myself.get_cell()).await;
+            state.go_on_ending(&myself);
+        }
+        Ok(())
+    }
+}
+
+/// A command in the directory and environment of the run that it is about.
+fn belonging_to(work: &Work, command: &CommandSpec, child: &ChildName, run: RunId) -> CommandSpec {
+    match work {
+        Work::Command(host) => introduced(&within(command, host), child, run),
+        Work::Task(_) => introduced(command, child, run),
+    }
+}
+
+impl ChildState {
+    fn begin(myself: &ActorRef<ChildMsg>, order: RunOrder) -> Self {
         let probes = order.probes.clone().map(|plan| {
             let host = match &order.work {
                 Work::Command(command) => Some(Arc::clone(command)),
@@ -223,7 +296,7 @@ impl Actor for Child {
             }
         };
         let (machine, effects) = Run::begin(&order.rules);
-        let mut state = ChildState {
+        let mut state = Self {
             child: order.child,
             name,
             run: order.run,
@@ -233,6 +306,7 @@ impl Actor for Child {
             stopped: None,
             report_to: order.report_to,
             probes,
+            is_start_untold: false,
             ending: None,
             stop_command,
             stopping: None,
@@ -241,96 +315,71 @@ impl Actor for Child {
             process,
         };
         for effect in effects {
-            state.perform(&myself, effect);
+            state.perform(myself, effect);
         }
-        Ok(state)
+        state
     }
 
-    async fn handle(
-        &self,
-        myself: ActorRef<ChildMsg>,
-        message: ChildMsg,
-        state: &mut ChildState,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn handle(&mut self, myself: &ActorRef<ChildMsg>, message: ChildMsg) {
         match message {
             ChildMsg::News(News::Started { pid }) => {
-                state.pid = pid;
-                state.report(Reported::Started {
+                self.pid = pid;
+                self.report(Reported::Started {
                     pid: (pid != 0).then_some(pid),
                 });
-                state.feed(&myself, run::Event::Started);
-                state.begin_probes(&myself).await;
+                self.feed(myself, run::Event::Started);
+                self.begin_probes(myself).await;
             }
             ChildMsg::News(News::NotStarted(error)) => {
-                state.feed(&myself, run::Event::Ended);
-                let stopped = state.stopped;
-                state.report(Reported::NotStarted { error, stopped });
+                self.feed(myself, run::Event::Ended);
+                let stopped = self.stopped;
+                self.report(Reported::NotStarted { error, stopped });
             }
-            ChildMsg::News(News::OutputLimit) => state.feed(&myself, run::Event::OutputLimit),
-            ChildMsg::News(News::Ended(end)) => state.ended(&myself, end),
-            ChildMsg::Stop { grace } => state.feed(&myself, run::Event::StopRequested { grace }),
-            ChildMsg::Kill => state.feed(&myself, run::Event::KillRequested),
-            ChildMsg::GraceElapsed => state.feed(&myself, run::Event::GraceElapsed),
-            ChildMsg::TimedOut => state.feed(&myself, run::Event::TimedOut),
-            ChildMsg::IdleDue => {
-                let quiet = state.process.quiet();
-                state.feed(&myself, run::Event::IdleDue { quiet });
+            ChildMsg::News(News::OutputLimit) => self.feed(myself, run::Event::OutputLimit),
+            ChildMsg::News(News::Ended(end)) => self.ended(myself, end),
+            ChildMsg::News(News::Over { pid, end }) => {
+                self.pid = pid;
+                self.is_start_untold = true;
+                self.feed(myself, run::Event::Started);
+                self.ended(myself, end);
             }
-            ChildMsg::Probed(report) => state.probed(&myself, report).await,
-            ChildMsg::Rung => state.heard(&myself).await,
+            ChildMsg::Stop { grace } => self.feed(myself, run::Event::StopRequested { grace }),
+            ChildMsg::Kill => self.feed(myself, run::Event::KillRequested),
+            ChildMsg::GraceElapsed(run) if run == self.run => {
+                self.feed(myself, run::Event::GraceElapsed);
+            }
+            ChildMsg::TimedOut(run) if run == self.run => self.feed(myself, run::Event::TimedOut),
+            ChildMsg::IdleDue(run) if run == self.run => {
+                let quiet = self.process.quiet();
+                self.feed(myself, run::Event::IdleDue { quiet });
+            }
+            // The timers of a run that was carried before, and what the caller has seen to.
+            ChildMsg::GraceElapsed(_)
+            | ChildMsg::TimedOut(_)
+            | ChildMsg::IdleDue(_)
+            | ChildMsg::Begin(_)
+            | ChildMsg::Rest => {}
+            ChildMsg::Probed(report) => self.probed(myself, report).await,
+            ChildMsg::Rung => self.heard(myself).await,
             ChildMsg::StopCommandOver(result) => {
                 if let Err(failure) = result {
-                    let (child, run) = (&state.name, state.run.0);
+                    let (child, run) = (&self.name, self.run.0);
                     warn!(%child, run, error = %Chain(&failure), "the command that stops a child failed");
                 }
-                state.feed(&myself, run::Event::CommandOver);
+                self.feed(myself, run::Event::CommandOver);
             }
-            ChildMsg::CommandGone => state.command_gone(&myself),
+            ChildMsg::CommandGone => self.command_gone(myself),
             #[cfg(feature = "testing")]
-            ChildMsg::Panic => panic!("a fault was injected into the actor of run {}", state.run),
+            ChildMsg::Panic => panic!("a fault was injected into the actor of run {}", self.run),
             #[cfg(feature = "testing")]
             ChildMsg::PanicProbes => {
-                if let Some(probes) = &state.probes {
+                if let Some(probes) = &self.probes {
                     probes.panic();
                 }
             }
         }
-        Ok(())
     }
 
-    /// Of what is linked here, only probes.
-    async fn handle_supervisor_evt(
-        &self,
-        myself: ActorRef<ChildMsg>,
-        event: SupervisionEvent,
-        state: &mut ChildState,
-    ) -> Result<(), ActorProcessingErr> {
-        let ended = if let SupervisionEvent::ActorTerminated(cell, left, _) = event {
-            // With it goes the check that it held.
-            drop(left);
-            cell.get_id()
-        } else if let SupervisionEvent::ActorFailed(cell, _) = event {
-            cell.get_id()
-        } else {
-            return Ok(());
-        };
-        if let Some(probes) = &mut state.probes {
-            probes.ended(ended, myself.get_cell()).await;
-            state.go_on_ending(&myself);
-        }
-        Ok(())
-    }
-}
-
-/// A command in the directory and environment of the run that it is about.
-fn belonging_to(work: &Work, command: &CommandSpec, child: &ChildName, run: RunId) -> CommandSpec {
-    match work {
-        Work::Command(host) => introduced(&within(command, host), child, run),
-        Work::Task(_) => introduced(command, child, run),
-    }
-}
-
-impl ChildState {
     fn feed(&mut self, myself: &ActorRef<ChildMsg>, event: run::Event) {
         let (machine, effects) = self.machine.next(event, &self.rules);
         if let Some(cause) = StopCause::of_move(self.machine, machine, event) {
@@ -354,6 +403,7 @@ impl ChildState {
     }
 
     fn perform(&mut self, myself: &ActorRef<ChildMsg>, effect: run::Effect) {
+        let run = self.run;
         match effect {
             run::Effect::Signal(signal) => {
                 if let Err(error) = self.process.signal(signal) {
@@ -365,15 +415,15 @@ impl ChildState {
             // Those of a state that has passed are answered with nothing.
             run::Effect::WakeAfterGrace(delay) => {
                 self.timers
-                    .hold(myself.send_after(delay, || ChildMsg::GraceElapsed));
+                    .hold(myself.send_after(delay, move || ChildMsg::GraceElapsed(run)));
             }
             run::Effect::WakeAfterTimeout(delay) => {
                 self.timers
-                    .hold(myself.send_after(delay, || ChildMsg::TimedOut));
+                    .hold(myself.send_after(delay, move || ChildMsg::TimedOut(run)));
             }
             run::Effect::WakeAfterIdle(delay) => {
                 self.timers
-                    .hold(myself.send_after(delay, || ChildMsg::IdleDue));
+                    .hold(myself.send_after(delay, move || ChildMsg::IdleDue(run)));
             }
         }
     }
@@ -449,7 +499,12 @@ impl ChildState {
         }
         if let Some(Ending { end, .. }) = self.ending.take_if(|it| it.commands == Some(0)) {
             let stopped = self.stopped;
-            self.report(Reported::Ended { end, stopped });
+            let started = self.is_start_untold.then_some(self.pid);
+            self.report(Reported::Ended {
+                started,
+                end,
+                stopped,
+            });
         }
     }
 

@@ -9,12 +9,23 @@ use tracing::debug;
 use crate::policy::spec::{NodeId, RunId};
 use crate::tree::child::{Child, ChildMsg, RunOrder};
 
-/// Actors by the run that they carry, and those that were released and have not ended.
+/// As many actors may rest until another one-shot command comes. To make one takes as long as a quick command.
+const MOST_RESTING: usize = 16;
+
+/// Actors by the run that they carry, those that rest, and those that were released and have not ended.
 #[derive(Default)]
 pub(crate) struct Children {
-    live: HashMap<NodeId, (RunId, ActorRef<ChildMsg>)>,
+    live: HashMap<NodeId, Carrier>,
     runs: HashMap<ActorId, (NodeId, RunId)>,
+    resting: Vec<ActorRef<ChildMsg>>,
     leaving: HashSet<ActorId>,
+}
+
+struct Carrier {
+    run: RunId,
+    actor: ActorRef<ChildMsg>,
+    /// It may carry another run afterwards.
+    is_once: bool,
 }
 
 impl Children {
@@ -23,11 +34,24 @@ impl Children {
         supervisor: ActorCell,
         order: RunOrder,
     ) -> Result<(), SpawnErr> {
-        let (child, run) = (order.child, order.run);
-        // Anonymous: the registry of names is one for the whole process.
-        let (actor, _) = Actor::spawn_linked(None, Child, order, supervisor).await?;
+        let (child, run, is_once) = (order.child, order.run, order.is_once);
+        let rested = if is_once { self.resting.pop() } else { None };
+        let actor = if let Some(actor) = rested {
+            // Should it be gone, its termination is on its way, and with it the loss of this run.
+            drop(actor.cast(ChildMsg::Begin(Box::new(order))));
+            actor
+        } else {
+            // Anonymous: the registry of names is one for the whole process.
+            let (actor, _) = Actor::spawn_linked(None, Child, order, supervisor).await?;
+            actor
+        };
         self.runs.insert(actor.get_id(), (child, run));
-        self.live.insert(child, (run, actor));
+        let carrier = Carrier {
+            run,
+            actor,
+            is_once,
+        };
+        self.live.insert(child, carrier);
         Ok(())
     }
 
@@ -40,8 +64,8 @@ impl Children {
     }
 
     pub(crate) fn tell(&self, child: NodeId, run: RunId, message: ChildMsg) {
-        let actor = self.live.get(&child).filter(|(live, _)| *live == run);
-        if let Some(Err(error)) = actor.map(|(_, actor)| actor.cast(message)) {
+        let carrier = self.live.get(&child).filter(|live| live.run == run);
+        if let Some(Err(error)) = carrier.map(|carrier| carrier.actor.cast(message)) {
             // Its termination is on its way to the supervisor.
             debug!(%error, run = run.0, "a run's actor was gone before an order");
         }
@@ -49,20 +73,36 @@ impl Children {
 
     /// The run's end was taken note of.
     pub(crate) fn release(&mut self, child: NodeId, run: RunId) {
-        if self.live.get(&child).is_some_and(|(live, _)| *live == run)
-            && let Some((_, actor)) = self.live.remove(&child)
+        if self.live.get(&child).is_some_and(|live| live.run == run)
+            && let Some(Carrier { actor, is_once, .. }) = self.live.remove(&child)
         {
             self.runs.remove(&actor.get_id());
-            self.leaving.insert(actor.get_id());
-            actor.stop(None);
+            if is_once && self.resting.len() < MOST_RESTING && actor.cast(ChildMsg::Rest).is_ok() {
+                self.resting.push(actor);
+            } else {
+                self.leave(&actor);
+            }
         }
+    }
+
+    /// Lets those end that rest.
+    pub(crate) fn dismiss(&mut self) {
+        for actor in std::mem::take(&mut self.resting) {
+            self.leave(&actor);
+        }
+    }
+
+    fn leave(&mut self, actor: &ActorRef<ChildMsg>) {
+        self.leaving.insert(actor.get_id());
+        actor.stop(None);
     }
 
     /// An actor ended: the run that dies with it, if it carried one that was not over.
     pub(crate) fn ended(&mut self, actor: ActorId) -> Option<(NodeId, RunId)> {
         self.leaving.remove(&actor);
+        self.resting.retain(|resting| resting.get_id() != actor);
         let (child, run) = self.runs.remove(&actor)?;
-        if self.live.get(&child).is_some_and(|(live, _)| *live == run) {
+        if self.live.get(&child).is_some_and(|live| live.run == run) {
             self.live.remove(&child);
         }
         Some((child, run))

@@ -401,7 +401,9 @@ impl RootState {
 
     fn run_order(&mut self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
+        let mut is_once = false;
         let (work, stdin, output, rules) = if let Some(exec) = self.one_shots.at(child) {
+            is_once = true;
             (exec.work(), exec.stdin(), exec.output(), exec.rules())
         } else {
             let job = self.arguments.jobs.get(&child)?;
@@ -430,6 +432,7 @@ impl RootState {
             stdin,
             output,
             rules,
+            is_once,
             probes: job.and_then(|job| job.probes.clone()),
             stop_command: job.and_then(|job| job.stop_command.clone()),
             os: Arc::clone(&self.arguments.os),
@@ -560,10 +563,7 @@ impl RootState {
     async fn reported(&mut self, myself: &ActorRef<RootMsg>, report: ChildReport) {
         let ChildReport { child, run, news } = report;
         let event = match news {
-            Reported::Started { pid } => {
-                self.one_shots.started(child, run, pid);
-                Event::Started { child, run, pid }
-            }
+            Reported::Started { pid } => self.started(child, run, pid),
             Reported::NotStarted { error, stopped } => {
                 let failure = error.kind();
                 self.not_started(child, run, error, stopped);
@@ -573,7 +573,15 @@ impl RootState {
                     exit: Exit::NotStarted(failure),
                 }
             }
-            Reported::Ended { end, stopped } => {
+            Reported::Ended {
+                started,
+                end,
+                stopped,
+            } => {
+                if started.is_some() {
+                    let event = self.started(child, run, started);
+                    self.feed(myself, event).await;
+                }
                 let exit = end.exit;
                 self.ended(child, run, *end, stopped);
                 Event::Exited { child, run, exit }
@@ -584,6 +592,11 @@ impl RootState {
             },
         };
         self.feed(myself, event).await;
+    }
+
+    fn started(&mut self, child: NodeId, run: RunId, pid: Option<u32>) -> Event {
+        self.one_shots.started(child, run, pid);
+        Event::Started { child, run, pid }
     }
 
     fn not_started(
@@ -635,6 +648,9 @@ impl RootState {
 
     /// Stopping is the last act, after every actor below is gone: what is still linked would be killed by it.
     fn end_if_done(&mut self, myself: &ActorRef<RootMsg>) {
+        if self.finish.is_some() {
+            self.children.dismiss();
+        }
         if self.closing.is_empty()
             && self.children.is_empty()
             && let Some(finish) = self.finish.take()

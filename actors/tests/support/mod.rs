@@ -76,6 +76,13 @@ impl Observer for Told {
                 assert_eq!(state.news, 1, "nothing comes before not started");
                 state.not_started = Some(error);
             }
+            News::Over { pid, end } => {
+                assert_eq!(state.news, 1, "over comes alone");
+                // Counts as both that it stands for.
+                state.news += 1;
+                state.pid = Some(pid);
+                state.end = Some(end);
+            }
             News::Ended(end) => {
                 assert_eq!(state.news, 2, "ended comes once, after started");
                 state.end = Some(end);

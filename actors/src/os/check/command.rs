@@ -41,7 +41,7 @@ impl Observer for Examiner {
         let answer = match news {
             News::Started { .. } | News::OutputLimit => return,
             News::NotStarted(error) => Err(CheckFailure::NotStarted(error)),
-            News::Ended(end) => judge(&end),
+            News::Ended(end) | News::Over { end, .. } => judge(&end),
         };
         let tell = lock(&self.0).take();
         if let Some(tell) = tell {
