@@ -3,8 +3,8 @@
 //! The child shares the memory of its parent, whose thread waits in the kernel until the program runs or the child is
 //! gone (`CLONE_VM | CLONE_VFORK`): nothing is copied, however large the parent is. Two rules follow. What runs in the
 //! child must not allocate, lock, panic or touch the C library, errno included: it makes raw system calls on what the
-//! parent has prepared. And no handler of the parent may ever run in it: every signal is blocked until all dispositions
-//! are the default ones.
+//! parent has prepared. And no handler of the parent may ever run in it: it begins without any (`CLONE_CLEAR_SIGHAND`), or,
+//! on kernels that cannot do that, with every signal blocked until all dispositions are the default ones.
 //!
 //! The table of descriptors is shared as well (`CLONE_FILES`) until the child gets its own with only the first few
 //! entries, by `close_range(CLOSE_RANGE_UNSHARE)`. So the cost does not grow with the descriptors of a parent of ten
@@ -23,6 +23,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use rustix::thread::CpuSet;
+
+use crate::os::kernel;
 
 /// What the child does. The parent prepares all of it.
 pub(super) struct Plan<'a> {
@@ -238,7 +240,7 @@ static NO_CLONE3: AtomicBool = AtomicBool::new(false);
 /// Makes a child that carries out the plan; returns once its program runs or it is gone.
 ///
 /// The kernel writes its id and pidfd into the two places before the child does anything, so that other threads can kill
-/// it although this one waits. Every signal must be blocked in the calling thread.
+/// it although this one waits. With clone3 no handler of ours can run in the child, since it has none from its first instant on.
 pub(super) fn spawn(
     plan: &mut Plan<'_>,
     stack: &Stack,
@@ -254,7 +256,7 @@ pub(super) fn spawn(
                 ) && plan.cgroup.is_none() =>
             {
                 plan.reset_all = true;
-                clone_legacy(plan, stack, pid, pidfd)?;
+                kernel::with_signals_blocked(|| clone_legacy(plan, stack, pid, pidfd))?;
                 // Only when the old call works was the new one at fault.
                 NO_CLONE3.store(true, Ordering::Relaxed);
                 return Ok(());
@@ -263,7 +265,7 @@ pub(super) fn spawn(
         }
     }
     plan.reset_all = true;
-    clone_legacy(plan, stack, pid, pidfd)
+    kernel::with_signals_blocked(|| clone_legacy(plan, stack, pid, pidfd))
 }
 
 fn file_flags(plan: &Plan<'_>) -> i32 {
@@ -668,8 +670,9 @@ mod arch {
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod bare {
-    use super::{AtomicI32, CStr, Files, Ordering, Parts, Plan, RawFd, Stack, io, ptr, spawn};
-    use crate::os::kernel;
+    use super::{
+        AtomicI32, CStr, Files, Ordering, Parts, Plan, RawFd, Stack, io, kernel, ptr, spawn,
+    };
 
     /// Starts one program after the other and awaits each.
     #[derive(Debug)]
@@ -711,7 +714,7 @@ pub mod bare {
                 processors: None,
                 cgroup: None,
             });
-            kernel::with_signals_blocked(|| spawn(&mut plan, &self.stack, &pid, &pidfd))?;
+            spawn(&mut plan, &self.stack, &pid, &pidfd)?;
             let pidfd = pidfd.load(Ordering::Acquire);
             let result = kernel::wait_and_reap(pidfd);
             kernel::close(pidfd);

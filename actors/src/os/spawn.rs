@@ -401,9 +401,7 @@ fn begin(
         return Err(SpawnError::Abandoned);
     }
     let slot = shared.table.slot(handle);
-    let cloned = kernel::with_signals_blocked(|| {
-        clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd)
-    });
+    let cloned = clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd);
     let readers = pipes.into_readers(&shared.pool, &mut bench.berth);
     wires.given = None;
     if let Err(source) = cloned {

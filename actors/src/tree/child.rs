@@ -4,12 +4,15 @@
 //! It never stops itself: a termination overtakes messages, so a report made right before would be read too late. It never
 //! waits either: what takes time comes back as a message.
 
+use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::concurrency::JoinHandle;
 use ractor::{
     Actor, ActorProcessingErr, ActorRef, DerivedActorRef, MessagingErr, SupervisionEvent,
 };
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::exec::Stopped;
@@ -30,11 +33,12 @@ pub(crate) enum ChildMsg {
     News(News),
     /// Ask the run to stop within this grace.
     Stop {
-        grace: std::time::Duration,
+        grace: Duration,
     },
     Kill,
     GraceElapsed(RunId),
-    TimedOut(RunId),
+    /// An alarm has rung; perhaps of a run that is over.
+    Alarm,
     IdleDue(RunId),
     /// Carry this run; whatever was carried before is over.
     Begin(Box<RunOrder>),
@@ -134,10 +138,14 @@ struct Ending {
     commands: Option<usize>,
 }
 
-/// What an actor carries; nothing while it rests.
-pub(crate) struct Carried(Option<ChildState>);
+/// What an actor carries.
+pub(crate) enum Carried {
+    Run(Box<ChildState>),
+    /// Nothing: it rests.
+    Nothing(Alarm),
+}
 
-struct ChildState {
+pub(crate) struct ChildState {
     child: NodeId,
     name: ChildName,
     run: RunId,
@@ -156,17 +164,18 @@ struct ChildState {
     stopping: Option<Box<dyn Send>>,
     os: Arc<dyn Os>,
     timers: Timers,
+    /// For the time of the run as a whole.
+    alarm: Alarm,
     /// Dropped with this state, however the actor ends: what is left of the run is killed then.
     process: Box<dyn Process>,
 }
 
-/// The timers of a run, which end with it. Thousands of commands a second would leave as many behind for as long as each
-/// might have taken.
+/// The other timers of a run, which end with it.
 #[derive(Default)]
-struct Timers(Vec<JoinHandle<Result<(), MessagingErr<ChildMsg>>>>);
+struct Timers(Vec<Timer>);
 
 impl Timers {
-    fn hold(&mut self, timer: JoinHandle<Result<(), MessagingErr<ChildMsg>>>) {
+    fn hold(&mut self, timer: Timer) {
         self.0.retain(|timer| !timer.is_finished());
         self.0.push(timer);
     }
@@ -177,6 +186,65 @@ impl Drop for Timers {
         for timer in &self.0 {
             timer.abort();
         }
+    }
+}
+
+/// Rings at a time; made so that the runs of one actor share a timer. Few commands take as long as they may, so that a timer
+/// of its own for each would almost always be made for nothing.
+#[derive(Default)]
+pub(crate) struct Alarm {
+    due: Option<Instant>,
+    timer: Option<(Instant, Timer)>,
+}
+
+type Timer = JoinHandle<Result<(), MessagingErr<ChildMsg>>>;
+
+impl Alarm {
+    fn set(&mut self, myself: &ActorRef<ChildMsg>, delay: Duration) {
+        let now = Instant::now();
+        // What is too far away to be told never comes.
+        self.due = now.checked_add(delay);
+        if let Some(due) = self.due {
+            self.arm(myself, now, due);
+        }
+    }
+
+    fn unset(&mut self) {
+        self.due = None;
+    }
+
+    /// Its timer has run out. Whether it was time: that may be another run's by now, which has longer.
+    fn rings(&mut self, myself: &ActorRef<ChildMsg>) -> bool {
+        self.timer = None;
+        let now = Instant::now();
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if is_due {
+            self.due = None;
+        } else if let Some(due) = self.due {
+            self.arm(myself, now, due);
+        }
+        is_due
+    }
+
+    fn arm(&mut self, myself: &ActorRef<ChildMsg>, now: Instant, due: Instant) {
+        if self.timer.as_ref().is_some_and(|(at, _)| *at <= due) {
+            return;
+        }
+        self.abort();
+        let timer = myself.send_after(due - now, || ChildMsg::Alarm);
+        self.timer = Some((due, timer));
+    }
+
+    fn abort(&mut self) {
+        if let Some((_, timer)) = self.timer.take() {
+            timer.abort();
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.abort();
     }
 }
 
@@ -202,22 +270,31 @@ impl Actor for Child {
         myself: ActorRef<ChildMsg>,
         order: RunOrder,
     ) -> Result<Carried, ActorProcessingErr> {
-        Ok(Carried(Some(ChildState::begin(&myself, order))))
+        let state = ChildState::begin(&myself, order, Alarm::default());
+        Ok(Carried::Run(Box::new(state)))
     }
 
     async fn handle(
         &self,
         myself: ActorRef<ChildMsg>,
         message: ChildMsg,
-        Carried(carried): &mut Carried,
+        carried: &mut Carried,
     ) -> Result<(), ActorProcessingErr> {
-        match (message, carried) {
+        match (message, &mut *carried) {
             (ChildMsg::Begin(order), carried) => {
-                *carried = Some(ChildState::begin(&myself, *order));
+                let alarm = mem::take(carried.alarm());
+                *carried = Carried::Run(Box::new(ChildState::begin(&myself, *order, alarm)));
             }
-            (ChildMsg::Rest, carried) => *carried = None,
-            (message, Some(state)) => state.handle(&myself, message).await,
-            (message, None) => {
+            (ChildMsg::Rest, carried) => {
+                let mut alarm = mem::take(carried.alarm());
+                alarm.unset();
+                *carried = Carried::Nothing(alarm);
+            }
+            (ChildMsg::Alarm, Carried::Nothing(alarm)) => {
+                alarm.rings(&myself);
+            }
+            (message, Carried::Run(state)) => state.handle(&myself, message).await,
+            (message, Carried::Nothing(_)) => {
                 drop(message);
                 debug!("a message came for a run that was over");
             }
@@ -230,7 +307,7 @@ impl Actor for Child {
         &self,
         myself: ActorRef<ChildMsg>,
         event: SupervisionEvent,
-        Carried(carried): &mut Carried,
+        carried: &mut Carried,
     ) -> Result<(), ActorProcessingErr> {
         let ended = if let SupervisionEvent::ActorTerminated(cell, left, _) = event {
             // With it goes the check that it held.
@@ -241,13 +318,22 @@ impl Actor for Child {
         } else {
             return Ok(());
         };
-        if let Some(state) = carried
+        if let Carried::Run(state) = carried
             && let Some(probes) = &mut state.probes
         {
             probes.ended(ended, myself.get_cell()).await;
             state.go_on_ending(&myself);
         }
         Ok(())
+    }
+}
+
+impl Carried {
+    fn alarm(&mut self) -> &mut Alarm {
+        match self {
+            Self::Run(state) => &mut state.alarm,
+            Self::Nothing(alarm) => alarm,
+        }
     }
 }
 
@@ -260,7 +346,7 @@ fn belonging_to(work: &Work, command: &CommandSpec, child: &ChildName, run: RunI
 }
 
 impl ChildState {
-    fn begin(myself: &ActorRef<ChildMsg>, order: RunOrder) -> Self {
+    fn begin(myself: &ActorRef<ChildMsg>, order: RunOrder, alarm: Alarm) -> Self {
         let probes = order.probes.clone().map(|plan| {
             let host = match &order.work {
                 Work::Command(command) => Some(Arc::clone(command)),
@@ -312,6 +398,7 @@ impl ChildState {
             stopping: None,
             os: order.os,
             timers: Timers::default(),
+            alarm,
             process,
         };
         for effect in effects {
@@ -348,14 +435,17 @@ impl ChildState {
             ChildMsg::GraceElapsed(run) if run == self.run => {
                 self.feed(myself, run::Event::GraceElapsed);
             }
-            ChildMsg::TimedOut(run) if run == self.run => self.feed(myself, run::Event::TimedOut),
+            ChildMsg::Alarm => {
+                if self.alarm.rings(myself) {
+                    self.feed(myself, run::Event::TimedOut);
+                }
+            }
             ChildMsg::IdleDue(run) if run == self.run => {
                 let quiet = self.process.quiet();
                 self.feed(myself, run::Event::IdleDue { quiet });
             }
             // The timers of a run that was carried before, and what the caller has seen to.
             ChildMsg::GraceElapsed(_)
-            | ChildMsg::TimedOut(_)
             | ChildMsg::IdleDue(_)
             | ChildMsg::Begin(_)
             | ChildMsg::Rest => {}
@@ -417,10 +507,7 @@ impl ChildState {
                 self.timers
                     .hold(myself.send_after(delay, move || ChildMsg::GraceElapsed(run)));
             }
-            run::Effect::WakeAfterTimeout(delay) => {
-                self.timers
-                    .hold(myself.send_after(delay, move || ChildMsg::TimedOut(run)));
-            }
+            run::Effect::WakeAfterTimeout(delay) => self.alarm.set(myself, delay),
             run::Effect::WakeAfterIdle(delay) => {
                 self.timers
                     .hold(myself.send_after(delay, move || ChildMsg::IdleDue(run)));
