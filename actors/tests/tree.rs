@@ -891,3 +891,57 @@ async fn a_probe_that_cannot_be_made_keeps_the_tree_from_starting() {
     }
     assert_eq!(os.asked(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn commands_that_one_actor_carries_each_have_their_own_time() {
+    let os = FakeOs::default();
+    let handle = tree(&os).start().await.unwrap();
+    let run = async |script, timeout: u64| {
+        for place in 0..16 {
+            os.script(&format!("exec-{place}"), script);
+        }
+        let mut exec = Exec::new(CommandSpec::new("/bin/true", [""; 0]));
+        exec.timeout = Some(Duration::from_secs(timeout));
+        let began = Instant::now();
+        let outcome = handle.exec(exec).await.unwrap();
+        (outcome.timed_out(), began.elapsed())
+    };
+    let ends = Script::Ends(Exit::Code(0));
+    let (hangs, now) = (Script::Obeys, Duration::ZERO);
+    assert_eq!(run(ends, 30).await, (false, now));
+    // Shorter than what was set for the one before, then longer, so that the timer of that one rings in between.
+    assert_eq!(run(hangs, 1).await, (true, Duration::from_secs(1)));
+    assert_eq!(run(ends, 20).await, (false, now));
+    assert_eq!(run(hangs, 60).await, (true, Duration::from_secs(60)));
+    let late = Script::EndsAfter(Duration::from_secs(25), Exit::Code(0));
+    assert_eq!(run(ends, 20).await, (false, now));
+    let took = Duration::from_secs(25);
+    assert_eq!(run(late, 30).await, (false, took));
+    handle.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_panics_with_one_command_carries_no_other() {
+    let os = FakeOs::default();
+    let handle = tree(&os).start().await.unwrap();
+    let exec = || handle.exec(Exec::new(CommandSpec::new("/bin/true", [""; 0])));
+    os.script("exec-0", Script::Ends(Exit::Code(0)));
+    exec().await.unwrap();
+    os.script("exec-1", Script::IgnoresSignals);
+    let lost = tokio::spawn({
+        let handle = handle.clone();
+        async move {
+            let command = CommandSpec::new("/bin/true", [""; 0]);
+            handle.exec(Exec::new(command)).await
+        }
+    });
+    while begun(&os).len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    handle.inject(Fault::PanicChild(name("exec-1")));
+    let lost = lost.await.unwrap();
+    assert!(matches!(lost, Err(ExecError::Lost)), "{lost:?}");
+    os.script("exec-2", Script::Ends(Exit::Code(3)));
+    assert_eq!(exec().await.unwrap().exit, Exit::Code(3));
+    handle.shutdown().await;
+}

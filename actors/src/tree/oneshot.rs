@@ -84,6 +84,11 @@ impl OneShots {
         Some(&mut self.asked.get_mut(&placed.request)?.exec)
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn places(&self) -> impl Iterator<Item = NodeId> {
+        self.placed.keys().copied()
+    }
+
     pub(crate) fn started(&mut self, child: NodeId, run: RunId, pid: Option<u32>) {
         let placed = self.placed.get_mut(&child);
         if let Some(placed) = placed.filter(|placed| placed.run == run) {

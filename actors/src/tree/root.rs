@@ -690,7 +690,9 @@ impl RootState {
     #[cfg(feature = "testing")]
     fn inject_into_run(&self, child: &ChildName, fault: ChildMsg) {
         let tree = &self.arguments.tree;
-        let Some(child) = tree.find(child.as_str()) else {
+        let mut commands = self.one_shots.places();
+        let found = tree.find(child.as_str());
+        let Some(child) = found.or_else(|| commands.find(|node| tree.name(*node) == child)) else {
             return;
         };
         let Some(run) = tree.live_run(child) else {
