@@ -25,6 +25,9 @@ use crate::policy::admission::RequestId;
 use crate::policy::event::{ShutdownReason, TreeEvent};
 use crate::policy::probe::ProbeStatus;
 use crate::policy::spec::{ChildName, NodeId};
+use crate::policy::telemetry::Entry;
+#[cfg(doc)]
+use crate::policy::telemetry::Telemetry;
 use crate::policy::tree::{ChildStatus, Event, Reach, ShutdownMode, State};
 use crate::runtime::guardian::Cleanups;
 use crate::tree::root::RootMsg;
@@ -192,6 +195,21 @@ impl RuntimeHandle {
             Ok(ractor::rpc::CallResult::Success(status)) => Ok(status),
             Ok(_) | Err(_) => Err(OperationError::Ended),
         }
+    }
+
+    /// What was done last and how long it took, the oldest first: the last [`Telemetry::KEPT`] operations. Children are named
+    /// by their places; [`RuntimeHandle::name_of`] says whose they are.
+    pub async fn telemetry(&self) -> Result<Vec<Entry>, OperationError> {
+        match self.0.root.call(RootMsg::Telemetry, None).await {
+            Ok(ractor::rpc::CallResult::Success(entries)) => Ok(entries),
+            Ok(_) | Err(_) => Err(OperationError::Ended),
+        }
+    }
+
+    /// The name of the child or supervisor at this place.
+    pub fn name_of(&self, node: NodeId) -> Option<&ChildName> {
+        let mut names = self.0.names.iter();
+        names.find_map(|(name, place)| (*place == node).then_some(name))
     }
 
     async fn status_of(&self, name: &str) -> Result<ChildStatus, OperationError> {

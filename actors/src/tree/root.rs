@@ -24,6 +24,7 @@ use crate::policy::probe::ProbeStatus;
 use crate::policy::run::{Ask, RunRules};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId, StopSpec};
+use crate::policy::telemetry::{Entry, Operation, Outcome, Span, Subject, Telemetry};
 use crate::policy::time::Moment;
 use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMode, Timer, Tree};
 #[cfg(feature = "testing")]
@@ -31,7 +32,7 @@ use crate::tree::child::ChildMsg;
 use crate::tree::child::{ChildReport, Reported, RunOrder};
 use crate::tree::children::Children;
 use crate::tree::log::{self, Chain};
-use crate::tree::oneshot::{ExecReply, OneShots};
+use crate::tree::oneshot::{ExecReply, OneShots, Over};
 use crate::tree::probes::{Diagnoses, ProbePlan};
 use crate::tree::signals::SignalOrder;
 use crate::tree::supervisor::{RunLost, Supervisor, SupervisorMsg};
@@ -78,10 +79,12 @@ pub(crate) enum RootMsg {
     },
     LogStatus,
     Forward(Signal),
+    SignalCame(Signal, Outcome),
     /// The signal actor, whose loss ends the tree.
     SignalsAre(ActorId),
     Status(RpcReplyPort<Vec<ChildStatus>>),
     ProbeStatus(NodeId, RpcReplyPort<ProbeStatus>),
+    Telemetry(RpcReplyPort<Vec<Entry>>),
     #[cfg(feature = "testing")]
     Inject(crate::testing::Fault),
 }
@@ -104,6 +107,7 @@ impl From<SignalOrder> for RootMsg {
             SignalOrder::ShutDown { mode, reason } => Self::ShutDown { mode, reason },
             SignalOrder::LogStatus => Self::LogStatus,
             SignalOrder::Forward(signal) => Self::Forward(signal),
+            SignalOrder::Came(signal, outcome) => Self::SignalCame(signal, outcome),
         }
     }
 }
@@ -170,6 +174,7 @@ pub(crate) struct RootState {
     one_shots: OneShots,
     until_down: Vec<UntilDown>,
     diagnoses: Diagnoses,
+    telemetry: Telemetry,
     survivors: Vec<(ChildName, u32)>,
     finish: Option<Finish>,
 }
@@ -201,6 +206,7 @@ impl Actor for Root {
             one_shots: OneShots::default(),
             until_down: Vec::new(),
             diagnoses: Diagnoses::default(),
+            telemetry: Telemetry::default(),
             survivors: Vec::new(),
             finish: None,
         })
@@ -231,7 +237,9 @@ impl Actor for Root {
             RootMsg::Report(report) => state.reported(&myself, report).await,
             RootMsg::RunLost(RunLost { child, run }) => state.await_gone(&myself, child, run),
             RootMsg::RunGone { child, run } => {
-                state.one_shots.lost(child, run);
+                let over = state.one_shots.lost(child, run);
+                state.note_exec(over);
+                state.note_child(child, run, Outcome::Lost);
                 state
                     .feed(
                         &myself,
@@ -252,7 +260,8 @@ impl Actor for Root {
                 state.feed(&myself, Event::Request { request, stop }).await;
             }
             RootMsg::CancelExec(request) => {
-                state.one_shots.cancel(request);
+                let over = state.one_shots.cancel(request);
+                state.note_exec(over);
                 state.feed(&myself, Event::Cancel { request }).await;
             }
             RootMsg::ShutDown { mode, reason } => {
@@ -279,6 +288,13 @@ impl Actor for Root {
             }
             RootMsg::ProbeStatus(child, reply) => {
                 drop(reply.send(state.diagnoses.of(child)));
+            }
+            RootMsg::SignalCame(signal, outcome) => {
+                let begun = state.now();
+                state.note(Operation::Signal(signal), Subject::Tree, outcome, begun);
+            }
+            RootMsg::Telemetry(reply) => {
+                drop(reply.send(state.telemetry.entries()));
             }
             #[cfg(feature = "testing")]
             RootMsg::Inject(fault) => state.inject(fault),
@@ -307,7 +323,7 @@ impl Actor for Root {
 
 impl RootState {
     async fn feed(&mut self, myself: &ActorRef<RootMsg>, event: Event) {
-        let now = Moment::after_begin(self.arguments.begin.elapsed());
+        let now = self.now();
         let input = Input {
             event,
             now,
@@ -319,6 +335,47 @@ impl RootState {
         }
         for effect in self.arguments.tree.next(&input) {
             self.perform(myself, effect).await;
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::after_begin(self.arguments.begin.elapsed())
+    }
+
+    fn note(&mut self, operation: Operation, subject: Subject, outcome: Outcome, begun: Moment) {
+        let at = self.now();
+        self.telemetry.note(Entry {
+            at,
+            operation,
+            subject,
+            outcome,
+            waited: Span::default(),
+            took: at.since(begun).into(),
+        });
+    }
+
+    /// Takes note of what was being done to a child, if that is over with this.
+    fn note_child(&mut self, child: NodeId, run: RunId, outcome: Outcome) {
+        // One-shot commands have no job; that one has started does not end its stop.
+        if self.arguments.jobs.contains_key(&child)
+            && let Some((operation, begun)) = self.arguments.tree.under_way(child, run)
+            && (operation, outcome) != (Operation::Stop, Outcome::Done)
+        {
+            self.note(operation, Subject::Child { child, run }, outcome, begun);
+        }
+    }
+
+    /// Takes note of a command that is over.
+    fn note_exec(&mut self, over: Option<Over>) {
+        if let Some(over) = over {
+            self.telemetry.note(Entry {
+                at: self.now(),
+                operation: Operation::Exec,
+                subject: Subject::Command(over.request),
+                outcome: over.outcome,
+                waited: over.timing.queued.into(),
+                took: over.timing.ran.into(),
+            });
         }
     }
 
@@ -351,7 +408,10 @@ impl RootState {
             Effect::Queued { request } => {
                 debug!(request = request.0, "a one-shot command waits for a place");
             }
-            Effect::Rejected { request, why } => self.one_shots.reject(request, why),
+            Effect::Rejected { request, why } => {
+                let over = self.one_shots.reject(request, why);
+                self.note_exec(over);
+            }
             Effect::Announce(event) => self.announce(event),
             Effect::Finished(finish) => self.finish = Some(finish),
         }
@@ -562,6 +622,7 @@ impl RootState {
         let event = match news {
             Reported::Started { pid } => {
                 self.one_shots.started(child, run, pid);
+                self.note_child(child, run, Outcome::Done);
                 Event::Started { child, run, pid }
             }
             Reported::NotStarted { error, stopped } => {
@@ -595,7 +656,10 @@ impl RootState {
     ) {
         let name = self.arguments.tree.name(child);
         warn!(child = %name, error = %Chain(&error), "child could not start");
-        self.one_shots.not_started(child, run, error, stopped);
+        let failure = error.kind();
+        let over = self.one_shots.not_started(child, run, error, stopped);
+        self.note_exec(over);
+        self.note_child(child, run, Outcome::NotStarted(failure));
     }
 
     fn ended(&mut self, child: NodeId, run: RunId, end: End, stopped: Option<Stopped>) {
@@ -605,7 +669,10 @@ impl RootState {
             self.survivors
                 .extend(end.survivors.iter().map(|pid| (name.clone(), *pid)));
         }
-        self.one_shots.ended(child, run, end, stopped);
+        let exit = end.exit;
+        let over = self.one_shots.ended(child, run, end, stopped);
+        self.note_exec(over);
+        self.note_child(child, run, Outcome::Ended(exit));
     }
 
     fn status(&self) -> Vec<ChildStatus> {
