@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
-use kimi_actors::policy::admission::{Limits, RequestId};
+use kimi_actors::policy::admission::{ClientId, Limits, RequestId};
 use kimi_actors::policy::backoff::Backoff;
 use kimi_actors::policy::event::{EndedBy, Fact, ShutdownReason};
 use kimi_actors::policy::exit::{Exit, StartFailure, SuccessCodes};
@@ -1208,6 +1208,8 @@ impl World {
                         signal: Signal::TERM,
                         grace: Some(*grace),
                     },
+                    // Three clients, in turn.
+                    client: ClientId(request.0 % 3),
                 })
             }
             Act::Cancel(pick) => {

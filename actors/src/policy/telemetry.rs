@@ -42,7 +42,7 @@ pub enum Operation {
     Restart,
     /// A child was stopped: from the order until nothing of it is left.
     Stop,
-    /// A signal came to us.
+    /// A signal came to us, or was sent to a command.
     Signal(Signal),
 }
 

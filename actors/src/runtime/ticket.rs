@@ -8,6 +8,7 @@ use tracing::debug;
 
 use crate::exec::{Exec, ExecError, ExecOutcome, PendingExec};
 use crate::policy::admission::RequestId;
+use crate::policy::signal::Signal;
 use crate::tree::root::RootMsg;
 
 /// A one-shot command that was asked for. Dropped before its end, it cancels the command.
@@ -58,6 +59,14 @@ impl ExecTicket {
     pub fn cancel(&self) {
         if self.root.cast(RootMsg::CancelExec(self.request)).is_err() {
             debug!("a command was cancelled after the end of the runtime");
+        }
+    }
+
+    /// Sends its processes a signal, if they run by then. Nothing follows from that: whether it ends is its own affair.
+    pub fn signal(&self, signal: Signal) {
+        let order = RootMsg::SignalExec(self.request, signal);
+        if self.root.cast(order).is_err() {
+            debug!("a command was signalled after the end of the runtime");
         }
     }
 }

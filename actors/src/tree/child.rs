@@ -13,6 +13,7 @@ use crate::os::check::{CheckFailure, CheckOrder, Errand, Question};
 use crate::os::stdin::Stdin;
 use crate::os::{End, Job, News, Observer, Os, Output, Process, SpawnError};
 use crate::policy::run::{self, Run, RunRules, StopCause};
+use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId};
 use crate::tree::log::Chain;
 use crate::tree::probe::ProbeReport;
@@ -29,6 +30,8 @@ pub(crate) enum ChildMsg {
         grace: std::time::Duration,
     },
     Kill,
+    /// Send this, and leave it to the run what it makes of that.
+    Signal(Signal),
     GraceElapsed,
     TimedOut,
     IdleDue,
@@ -245,6 +248,7 @@ impl Actor for Child {
             ChildMsg::News(News::Ended(end)) => state.ended(&myself, end),
             ChildMsg::Stop { grace } => state.feed(&myself, run::Event::StopRequested { grace }),
             ChildMsg::Kill => state.feed(&myself, run::Event::KillRequested),
+            ChildMsg::Signal(signal) => state.signal(signal),
             ChildMsg::GraceElapsed => state.feed(&myself, run::Event::GraceElapsed),
             ChildMsg::TimedOut => state.feed(&myself, run::Event::TimedOut),
             ChildMsg::IdleDue => {
@@ -330,11 +334,7 @@ impl ChildState {
 
     fn perform(&mut self, myself: &ActorRef<ChildMsg>, effect: run::Effect) {
         match effect {
-            run::Effect::Signal(signal) => {
-                if let Err(error) = self.process.signal(signal) {
-                    warn!(run = self.run.0, %error, "a signal could not be sent");
-                }
-            }
+            run::Effect::Signal(signal) => self.signal(signal),
             run::Effect::RunCommand => self.run_stop_command(myself),
             run::Effect::Kill => self.process.kill(),
             // Timers of an actor that is gone fall on no ears; those of a state that has passed are answered with nothing.
@@ -347,6 +347,12 @@ impl ChildState {
             run::Effect::WakeAfterIdle(delay) => {
                 drop(myself.send_after(delay, || ChildMsg::IdleDue));
             }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Err(error) = self.process.signal(signal) {
+            warn!(run = self.run.0, %error, "a signal could not be sent");
         }
     }
 

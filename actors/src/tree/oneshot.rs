@@ -109,6 +109,12 @@ impl OneShots {
         Some(&mut self.asked.get_mut(&placed.request)?.exec)
     }
 
+    /// The run of a command that has a place.
+    pub(crate) fn run_of(&self, request: RequestId) -> Option<(NodeId, RunId)> {
+        let mut placed = self.placed.iter();
+        placed.find_map(|(child, it)| (it.request == request).then_some((*child, it.run)))
+    }
+
     pub(crate) fn started(&mut self, child: NodeId, run: RunId, pid: Option<u32>) {
         let placed = self.placed.get_mut(&child);
         if let Some(placed) = placed.filter(|placed| placed.run == run) {

@@ -27,9 +27,7 @@ use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId, StopSpec};
 use crate::policy::telemetry::{Entry, Operation, Outcome, Span, Subject, Telemetry};
 use crate::policy::time::Moment;
 use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMode, Timer, Tree};
-#[cfg(feature = "testing")]
-use crate::tree::child::ChildMsg;
-use crate::tree::child::{ChildReport, Reported, RunOrder};
+use crate::tree::child::{ChildMsg, ChildReport, Reported, RunOrder};
 use crate::tree::children::Children;
 use crate::tree::log::{self, Chain};
 use crate::tree::oneshot::{ExecReply, OneShots, Over};
@@ -73,6 +71,8 @@ pub(crate) enum RootMsg {
     },
     /// Nobody waits for this one-shot command any more.
     CancelExec(RequestId),
+    /// This one-shot command is to be sent that.
+    SignalExec(RequestId, Signal),
     ShutDown {
         mode: ShutdownMode,
         reason: ShutdownReason,
@@ -256,14 +256,21 @@ impl Actor for Root {
                 exec,
                 reply,
             } => {
+                let client = exec.client;
                 let stop = state.one_shots.ask(request, exec, reply);
-                state.feed(&myself, Event::Request { request, stop }).await;
+                let event = Event::Request {
+                    request,
+                    stop,
+                    client,
+                };
+                state.feed(&myself, event).await;
             }
             RootMsg::CancelExec(request) => {
                 let over = state.one_shots.cancel(request);
                 state.note_exec(over);
                 state.feed(&myself, Event::Cancel { request }).await;
             }
+            RootMsg::SignalExec(request, signal) => state.signal_exec(request, signal),
             RootMsg::ShutDown { mode, reason } => {
                 let budget = state.arguments.budget;
                 state
@@ -352,6 +359,14 @@ impl RootState {
             waited: Span::default(),
             took: at.since(begun).into(),
         });
+    }
+
+    fn signal_exec(&mut self, request: RequestId, signal: Signal) {
+        if let Some((child, run)) = self.one_shots.run_of(request) {
+            self.children.tell(child, run, ChildMsg::Signal(signal));
+            let (operation, subject) = (Operation::Signal(signal), Subject::Command(request));
+            self.note(operation, subject, Outcome::Done, self.now());
+        }
     }
 
     /// Takes note of what was being done to a child, if that is over with this.

@@ -50,7 +50,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::admission::{Admission, Rejection, RequestId};
+use crate::policy::admission::{Admission, ClientId, Rejection, RequestId};
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
 use crate::policy::order::{self, RuleError};
@@ -107,6 +107,9 @@ pub enum Event {
         request: RequestId,
         /// How it is stopped.
         stop: StopSpec,
+        /// On whose behalf.
+        #[serde(default)]
+        client: ClientId,
     },
     /// A one-shot command is no longer wanted.
     Cancel {
@@ -431,7 +434,11 @@ impl Tree {
             Event::Exited { child, run, exit } => self.exited(*child, *run, *exit),
             Event::SupervisorLost { supervisor, run } => self.supervisor_lost(*supervisor, *run),
             Event::Due { timer } => self.due(*timer),
-            Event::Request { request, stop } => self.request(*request, *stop),
+            Event::Request {
+                request,
+                stop,
+                client,
+            } => self.request(*request, *stop, *client),
             Event::Cancel { request } => self.cancel(*request),
             Event::StartAll => self.start_all(),
             Event::Start { nodes, reach } => self.start(nodes, *reach),
