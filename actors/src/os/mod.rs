@@ -81,9 +81,14 @@ pub trait Process: Send + Sync {
     /// Kills the run's processes; one that is still being spawned dies as soon as it exists.
     fn kill(&self);
 
-    /// For how long it has written nothing, if it is captured and could write.
+    /// For how long it has written nothing, if what it writes is read, and it could write.
     fn quiet(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// How long ago it wrote last, if it has, and what it writes is read.
+    fn last_output(&self) -> Option<Duration> {
+        None
     }
 
     /// Whether one of its processes waits for something to come on stdin, as far as can be told.

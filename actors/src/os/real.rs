@@ -200,6 +200,13 @@ impl Process for RealProcess {
         })
     }
 
+    fn last_output(&self) -> Option<Duration> {
+        let (slot, state) = self
+            .handle
+            .and_then(|handle| self.shared.table.get(handle))?;
+        slot.last_output(state.born, self.shared.clock.now())
+    }
+
     fn waits_for_input(&self) -> bool {
         let slot = self.handle.and_then(|handle| self.shared.table.get(handle));
         // Looked up without the lock: should it be another's by then, the hint is wrong and nothing else.

@@ -161,6 +161,13 @@ impl Slot {
         now.since(Moment::after_begin(last))
     }
 
+    /// How long ago something came, if it did since the birth.
+    pub(super) fn last_output(&self, born: Moment, now: Moment) -> Option<Duration> {
+        let last = Duration::from_nanos(self.last_output.load(Ordering::Relaxed));
+        let last = Moment::after_begin(last);
+        (last > born).then(|| now.since(last))
+    }
+
     /// Signals the group and, before it has become a leader, the process. The lock is held, unless this is the forced path.
     pub(super) fn signal(&self, signal: Signal) -> std::io::Result<()> {
         let (pid, pidfd) = (

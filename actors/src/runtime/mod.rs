@@ -30,6 +30,7 @@ use crate::policy::telemetry::Entry;
 use crate::policy::telemetry::Telemetry;
 use crate::policy::tree::{ChildStatus, Event, Reach, ShutdownMode, State};
 use crate::runtime::guardian::Cleanups;
+use crate::tree::child::Activity;
 use crate::tree::root::RootMsg;
 use crate::tree::signals::{Receipt, SignalsMsg};
 
@@ -194,6 +195,18 @@ impl RuntimeHandle {
         match self.0.root.call(ask, None).await {
             Ok(ractor::rpc::CallResult::Success(status)) => Ok(status),
             Ok(_) | Err(_) => Err(OperationError::Ended),
+        }
+    }
+
+    /// What the run of this child does at the moment: when it wrote last, and whether it waits for input.
+    pub async fn activity(&self, name: &str) -> Result<Activity, OperationError> {
+        let node = self.find(&[name])?[0];
+        let ask = |reply| RootMsg::Activity(node, reply);
+        match self.0.root.call(ask, None).await {
+            Ok(ractor::rpc::CallResult::Success(activity)) => Ok(activity),
+            // It was the run that ended, not the root.
+            Ok(_) => Ok(Activity::default()),
+            Err(_) => Err(OperationError::Ended),
         }
     }
 

@@ -9,6 +9,7 @@ use tracing::debug;
 use crate::exec::{Exec, ExecError, ExecOutcome, PendingExec};
 use crate::policy::admission::RequestId;
 use crate::policy::signal::Signal;
+use crate::tree::child::Activity;
 use crate::tree::root::RootMsg;
 
 /// A one-shot command that was asked for. Dropped before its end, it cancels the command.
@@ -59,6 +60,15 @@ impl ExecTicket {
     pub fn cancel(&self) {
         if self.root.cast(RootMsg::CancelExec(self.request)).is_err() {
             debug!("a command was cancelled after the end of the runtime");
+        }
+    }
+
+    /// What it does at the moment; nothing while it waits for its place, and after its end.
+    pub async fn activity(&self) -> Activity {
+        let ask = |reply| RootMsg::ExecActivity(self.request, reply);
+        match self.root.call(ask, None).await {
+            Ok(ractor::rpc::CallResult::Success(activity)) => activity,
+            Ok(_) | Err(_) => Activity::default(),
         }
     }
 

@@ -4,14 +4,19 @@
 //! waits either: what takes time comes back as a message.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent};
+use ractor::{
+    Actor, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort, SupervisionEvent,
+};
 use tracing::{debug, warn};
 
 use crate::exec::Stopped;
 use crate::os::check::{CheckFailure, CheckOrder, Errand, Question};
+use crate::os::clock;
 use crate::os::stdin::Stdin;
 use crate::os::{End, Job, News, Observer, Os, Output, Process, SpawnError};
+use crate::policy::event::Bound;
 use crate::policy::run::{self, Run, RunRules, StopCause};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId};
@@ -27,7 +32,7 @@ pub(crate) enum ChildMsg {
     News(News),
     /// Ask the run to stop within this grace.
     Stop {
-        grace: std::time::Duration,
+        grace: Duration,
     },
     Kill,
     /// Send this, and leave it to the run what it makes of that.
@@ -41,6 +46,8 @@ pub(crate) enum ChildMsg {
     Rung,
     /// The command that asks it to stop is over.
     StopCommandOver(Result<(), CheckFailure>),
+    /// What does it do?
+    Activity(RpcReplyPort<Activity>),
     /// Nothing is left of a command that belonged to the run.
     CommandGone,
     #[cfg(feature = "testing")]
@@ -98,6 +105,12 @@ pub(crate) enum Reported {
         stopped: Option<Stopped>,
     },
     Found(Finding),
+    /// It exceeded a bound on its time, and stops.
+    Overran {
+        bound: Bound,
+        limit: Duration,
+        waits_for_input: bool,
+    },
 }
 
 /// All that a run needs.
@@ -114,6 +127,18 @@ pub(crate) struct RunOrder {
     pub(crate) rules: RunRules,
     pub(crate) os: Arc<dyn Os>,
     pub(crate) report_to: DerivedActorRef<ChildReport>,
+}
+
+/// What a run does at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Activity {
+    /// The run; none: it does not run.
+    pub run: Option<RunId>,
+    /// When it wrote last, by the wall clock, if what it writes is read; none: nothing yet.
+    pub last_output_at: Option<SystemTime>,
+    /// Whether one of its processes waits for something to come on its stdin, as far as can be told.
+    pub waits_for_input: bool,
 }
 
 pub(crate) struct Child;
@@ -264,6 +289,10 @@ impl Actor for Child {
                 }
                 state.feed(&myself, run::Event::CommandOver);
             }
+            ChildMsg::Activity(reply) => {
+                // Who asked may be gone.
+                drop(reply.send(state.activity()));
+            }
             ChildMsg::CommandGone => state.command_gone(&myself),
             #[cfg(feature = "testing")]
             ChildMsg::Panic => panic!("a fault was injected into the actor of run {}", state.run),
@@ -320,6 +349,7 @@ impl ChildState {
                 cause,
                 waited_for_input,
             });
+            self.report_overrun(cause, waited_for_input);
         }
         self.machine = machine;
         if let Some(probes) = &mut self.probes
@@ -347,6 +377,27 @@ impl ChildState {
             run::Effect::WakeAfterIdle(delay) => {
                 drop(myself.send_after(delay, || ChildMsg::IdleDue));
             }
+        }
+    }
+
+    fn report_overrun(&self, cause: StopCause, waits_for_input: bool) {
+        if let Some(bound) = cause.bound()
+            && let Some(limit) = self.rules.limit(bound)
+        {
+            self.report(Reported::Overran {
+                bound,
+                limit,
+                waits_for_input,
+            });
+        }
+    }
+
+    fn activity(&self) -> Activity {
+        let ago = self.process.last_output();
+        Activity {
+            run: Some(self.run),
+            last_output_at: ago.and_then(|ago| clock::wall_time().checked_sub(ago)),
+            waits_for_input: self.process.waits_for_input(),
         }
     }
 

@@ -21,13 +21,13 @@ use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
 use crate::policy::probe::ProbeStatus;
-use crate::policy::run::{Ask, RunRules};
+use crate::policy::run::RunRules;
 use crate::policy::signal::Signal;
-use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId, StopSpec};
+use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId};
 use crate::policy::telemetry::{Entry, Operation, Outcome, Span, Subject, Telemetry};
 use crate::policy::time::Moment;
 use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMode, Timer, Tree};
-use crate::tree::child::{ChildMsg, ChildReport, Reported, RunOrder};
+use crate::tree::child::{Activity, ChildMsg, ChildReport, Reported, RunOrder};
 use crate::tree::children::Children;
 use crate::tree::log::{self, Chain};
 use crate::tree::oneshot::{ExecReply, OneShots, Over};
@@ -84,6 +84,8 @@ pub(crate) enum RootMsg {
     SignalsAre(ActorId),
     Status(RpcReplyPort<Vec<ChildStatus>>),
     ProbeStatus(NodeId, RpcReplyPort<ProbeStatus>),
+    Activity(NodeId, RpcReplyPort<Activity>),
+    ExecActivity(RequestId, RpcReplyPort<Activity>),
     Telemetry(RpcReplyPort<Vec<Entry>>),
     #[cfg(feature = "testing")]
     Inject(crate::testing::Fault),
@@ -130,7 +132,7 @@ one_way!(ChildReport, RunLost, SignalOrder);
 pub(crate) struct Job {
     pub(crate) work: Work,
     pub(crate) output: Output,
-    pub(crate) stop: StopSpec,
+    pub(crate) rules: RunRules,
     pub(crate) probes: Option<Arc<ProbePlan>>,
     pub(crate) stop_command: Option<Arc<CommandSpec>>,
 }
@@ -299,6 +301,13 @@ impl Actor for Root {
             RootMsg::SignalCame(signal, outcome) => {
                 let begun = state.now();
                 state.note(Operation::Signal(signal), Subject::Tree, outcome, begun);
+            }
+            RootMsg::Activity(child, reply) => {
+                let run = state.arguments.tree.live_run(child);
+                state.ask_activity(run.map(|run| (child, run)), reply);
+            }
+            RootMsg::ExecActivity(request, reply) => {
+                state.ask_activity(state.one_shots.run_of(request), reply);
             }
             RootMsg::Telemetry(reply) => {
                 drop(reply.send(state.telemetry.entries()));
@@ -480,19 +489,11 @@ impl RootState {
             (exec.work(), exec.stdin(), exec.output(), exec.rules())
         } else {
             let job = self.arguments.jobs.get(&child)?;
-            let rules = RunRules {
-                ask: if job.stop_command.is_some() {
-                    Ask::Command
-                } else {
-                    Ask::Signal
-                },
-                ..RunRules::from(job.stop)
-            };
             (
                 job.work.clone(),
                 Stdin::default(),
                 job.output.clone(),
-                rules,
+                job.rules,
             )
         };
         // One-shot commands have neither.
@@ -530,6 +531,30 @@ impl RootState {
         match self.arguments.tree.parent(child) {
             NodeId::ROOT => self.children.release(child, run),
             parent => self.order_supervisor(parent, SupervisorMsg::Release { child, run }),
+        }
+    }
+
+    fn tell(&self, child: NodeId, run: RunId, message: ChildMsg) {
+        match self.arguments.tree.parent(child) {
+            NodeId::ROOT => self.children.tell(child, run, message),
+            parent => {
+                let message = Box::new(message);
+                let order = SupervisorMsg::Tell {
+                    child,
+                    run,
+                    message,
+                };
+                self.order_supervisor(parent, order);
+            }
+        }
+    }
+
+    /// What does not run does nothing.
+    fn ask_activity(&self, of: Option<(NodeId, RunId)>, reply: RpcReplyPort<Activity>) {
+        match of {
+            Some((child, run)) => self.tell(child, run, ChildMsg::Activity(reply)),
+            // Who asked may be gone.
+            None => drop(reply.send(Activity::default())),
         }
     }
 
@@ -654,6 +679,19 @@ impl RootState {
                 self.ended(child, run, *end, stopped);
                 Event::Exited { child, run, exit }
             }
+            // Of a one-shot command its result tells.
+            Reported::Overran { .. } if !self.arguments.jobs.contains_key(&child) => return,
+            Reported::Overran {
+                bound,
+                limit,
+                waits_for_input,
+            } => Event::Overran {
+                child,
+                run,
+                bound,
+                limit,
+                waits_for_input,
+            },
             Reported::Found(finding) => match self.diagnoses.note(child, run, finding) {
                 Some(event) => event,
                 None => return,
@@ -759,14 +797,8 @@ impl RootState {
         let Some(child) = tree.find(child.as_str()) else {
             return;
         };
-        let Some(run) = tree.live_run(child) else {
-            return;
-        };
-        match tree.parent(child) {
-            NodeId::ROOT => self.children.tell(child, run, fault),
-            parent => {
-                self.order_supervisor(parent, SupervisorMsg::Inject { child, run, fault });
-            }
+        if let Some(run) = tree.live_run(child) {
+            self.tell(child, run, fault);
         }
     }
 }
