@@ -15,6 +15,7 @@ pub mod force_exit;
 mod kernel;
 pub mod limits;
 pub mod output;
+mod queue;
 mod real;
 mod reap;
 pub mod sign;
@@ -113,6 +114,18 @@ pub struct Job {
     pub observer: Arc<dyn Observer>,
     /// By what sign it says that it is ready, if by any.
     pub listen: Option<Listen>,
+    /// Whom it overtakes where many wait to be started.
+    pub rank: Rank,
+}
+
+/// Which runs overtake which where many wait to be started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rank {
+    /// A child of the tree, or what belongs to one.
+    #[default]
+    Supervised,
+    /// A one-shot command: however many of them wait, they delay no restart.
+    OneShot,
 }
 
 /// Is told what becomes of a run. Called from the threads of this module: must not block.

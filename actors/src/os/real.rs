@@ -99,10 +99,10 @@ impl Drop for RealOs {
 
 impl Os for RealOs {
     fn begin(&self, job: Job) -> Box<dyn Process> {
-        let run = job.run;
+        let (run, rank) = (job.run, job.rank);
         let handle = match self.shared.table.take(Box::new(job)) {
             Ok(handle) => {
-                Pool::push(&self.shared, handle);
+                Pool::push(&self.shared, handle, rank);
                 Some(handle)
             }
             Err(job) => {

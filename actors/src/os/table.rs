@@ -409,7 +409,7 @@ mod tests {
 
     use super::*;
     use crate::os::stdin::Stdin;
-    use crate::os::{News, Observer, Output};
+    use crate::os::{News, Observer, Output, Rank};
     use crate::policy::spec::{ChildName, CommandSpec};
 
     struct Deaf;
@@ -427,6 +427,7 @@ mod tests {
             output: Output::Discard,
             observer: Arc::new(Deaf),
             listen: None,
+            rank: Rank::default(),
         };
         table.take(Box::new(job)).ok()
     }

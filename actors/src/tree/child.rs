@@ -15,7 +15,7 @@ use crate::exec::Stopped;
 use crate::os::check::{CheckFailure, CheckOrder, Errand, Question};
 use crate::os::clock;
 use crate::os::stdin::Stdin;
-use crate::os::{End, Job, News, Observer, Os, Output, Process, SpawnError};
+use crate::os::{End, Job, News, Observer, Os, Output, Process, Rank, SpawnError};
 use crate::policy::event::Bound;
 use crate::policy::run::{self, Run, RunRules, StopCause};
 use crate::policy::signal::Signal;
@@ -125,6 +125,7 @@ pub(crate) struct RunOrder {
     /// What asks it to stop instead of the signal.
     pub(crate) stop_command: Option<Arc<CommandSpec>>,
     pub(crate) rules: RunRules,
+    pub(crate) rank: Rank,
     pub(crate) os: Arc<dyn Os>,
     pub(crate) report_to: DerivedActorRef<ChildReport>,
 }
@@ -221,6 +222,7 @@ impl Actor for Child {
                 output: order.output,
                 observer,
                 listen: probes.as_ref().and_then(|probes| probes.listen()),
+                rank: order.rank,
             }),
             Work::Task(body) => {
                 task::begin(&body, TaskContext::new(order.name, order.run), observer)

@@ -16,7 +16,7 @@ use crate::exit;
 use crate::os::clock::Clock;
 use crate::os::force_exit::ForceExit;
 use crate::os::stdin::Stdin;
-use crate::os::{End, Os, Output, SpawnError};
+use crate::os::{End, Os, Output, Rank, SpawnError};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
@@ -496,8 +496,9 @@ impl RootState {
                 job.rules,
             )
         };
-        // One-shot commands have neither.
+        // One-shot commands have none.
         let job = self.arguments.jobs.get(&child);
+        let rank = job.map_or(Rank::OneShot, |_| Rank::Supervised);
         Some(RunOrder {
             child,
             run,
@@ -506,6 +507,7 @@ impl RootState {
             stdin,
             output,
             rules,
+            rank,
             probes: job.and_then(|job| job.probes.clone()),
             stop_command: job.and_then(|job| job.stop_command.clone()),
             os: Arc::clone(&self.arguments.os),
