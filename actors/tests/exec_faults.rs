@@ -163,7 +163,8 @@ fn no_processes_for_a_while() {
 #[test]
 #[expect(
     clippy::disallowed_methods,
-    reason = "the test is not the one under supervision"
+    clippy::print_stderr,
+    reason = "the test is not the one under supervision, and says if it is skipped"
 )]
 fn without_processes_a_command_is_refused_and_the_next_one_runs() {
     // Counted for each thread; the one that starts processes has made some by then, and no other makes so many.

@@ -27,8 +27,8 @@ const LONGEST_COMMAND: u64 = 16 << 20;
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Directory, variables and functions stay from one command to the next. A command that overruns is \
-                  stopped and its shell replaced; a shell that ends is replaced too. Exit code: that of the last \
-                  command, 124 if it overran."
+                  interrupted, and its shell replaced unless it outlives that; a shell that ends is replaced too. \
+                  Exit code: that of the last command, 124 if it overran."
 )]
 pub struct SessionArgs {
     /// Use bash instead of sh

@@ -466,6 +466,23 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_for_a_bound_on_its_time_names_the_bound_and_its_length() {
+        for (cause, bound, limit) in [
+            (StopCause::Timeout, Some(Bound::MaxRuntime), RULES.timeout),
+            (
+                StopCause::Idle,
+                Some(Bound::IdleTimeout),
+                RULES.idle_timeout,
+            ),
+            (StopCause::Asked, None, None),
+            (StopCause::OutputLimit, None, None),
+        ] {
+            assert_eq!(cause.bound(), bound);
+            assert_eq!(bound.and_then(|bound| RULES.limit(bound)), limit);
+        }
+    }
+
+    #[test]
     fn nothing_is_done_to_a_run_that_is_over() {
         let events = [
             Event::Started,

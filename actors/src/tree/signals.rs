@@ -100,8 +100,8 @@ impl SignalsState {
             | Decision::Forward(_)
             | Decision::ExitNow => Outcome::Done,
         };
-        self.root
-            .cast(SignalOrder::Came(received.signal, outcome))?;
+        // Only a note: should the root be gone, an order to it says so.
+        drop(self.root.cast(SignalOrder::Came(received.signal, outcome)));
         let shut_down = |mode, signal| SignalOrder::ShutDown {
             mode,
             reason: ShutdownReason::Signal(signal),
