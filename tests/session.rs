@@ -88,7 +88,7 @@ fn a_command_that_overruns_says_that_state_is_lost() {
 
 #[test]
 fn a_shell_that_catches_the_interrupt_of_its_command_keeps_its_state() {
-    let words = ["--timeout", "200ms", "--json"];
+    let words = ["--timeout", "1s"];
     let results = results(&words, "trap : INT; x=5\nsleep 1000\necho $x\n");
     let of = |at: usize, path| results[at].pointer(path).unwrap().clone();
     assert_eq!(of(1, "/outcome"), "timed_out");

@@ -256,9 +256,11 @@ async fn a_shell_that_survives_the_interrupt_of_its_command_goes_on_with_its_sta
 async fn an_overrun_command_is_interrupted_before_its_shell_is_killed() {
     let handle = runtime().await;
     let mut session = session(&handle, Shell::Sh);
+    // The start of the shell counts too.
+    session.warm().await.unwrap();
     let cares = "trap 'echo tidied; exit' INT; echo begun; while :; do sleep 0.01; done";
     let line = Line {
-        timeout: Some(Duration::from_millis(300)),
+        timeout: Some(Duration::from_millis(500)),
         ..Line::new(cares)
     };
     let outcome = session.run(&line).await.unwrap();
