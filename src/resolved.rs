@@ -72,6 +72,15 @@ fn fill_service(node: &mut Node, child: &ChildRules, manifest: &Manifest) {
         let on = on.map(|dependency| (dependency.on.to_string(), of_dependency(dependency)));
         fill(node, "depends_on", map(on));
     }
+    let bounds = [
+        ("max_runtime", child.max_runtime),
+        ("idle_timeout", child.idle_timeout),
+    ];
+    for (key, limit) in bounds {
+        if let Some(limit) = limit {
+            default(node, key, text(&duration_text(limit)));
+        }
+    }
     fill(node, "restart", of_restart(child.restart, &child.governor));
     fill(node, "stop", of_stop(child.stop));
 }

@@ -42,7 +42,7 @@ pub struct LineResult {
 pub enum LineWord {
     /// It ended by itself.
     Exited,
-    /// Its time was over; the shell ended with it.
+    /// Its time was over: it was interrupted, and mostly the shell ended with it.
     TimedOut,
     /// The shell ended.
     ShellEnded,
@@ -106,6 +106,7 @@ impl LineResult {
         let (word, exit_code, signal) = match outcome.end {
             LineEnd::Status(status) => (LineWord::Exited, Some(i32::from(status)), None),
             LineEnd::TimedOut => (LineWord::TimedOut, None, None),
+            LineEnd::Interrupted(status) => (LineWord::TimedOut, Some(i32::from(status)), None),
             LineEnd::ShellEnded(Exit::Code(code)) => (LineWord::ShellEnded, Some(code), None),
             LineEnd::ShellEnded(Exit::Signal { signal, core: _ }) => {
                 (LineWord::ShellEnded, None, Some(signal.to_string()))

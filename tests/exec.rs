@@ -1,12 +1,33 @@
 //! `exec` as it is typed: codes, streams, signals, and nothing left behind.
+//!
+//! What people complain of in tools that run one command for them, and the test that holds us to something better. Those that
+//! are not in this file are in `actors/tests`, in `exec.rs` unless it is said otherwise.
+//!
+//! | complaint | test |
+//! |---|---|
+//! | what it started is left behind | every one here, by `assert_nothing_left`; `the_object_has_everything` names it |
+//! | a stop ends the shell and not what runs in it | `a_signal_ends_the_command_and_all_that_it_started` |
+//! | so does a timeout | `each_end_has_its_code` |
+//! | a detached child holds the pipe, and no result comes | `who_holds_the_pipe_delays_nothing_and_does_not_survive` |
+//! | to avoid that, the tail is lost | `the_tail_comes_however_late_within_the_drain_it_is_written` |
+//! | it hangs on a full pipe | `both_streams_pass_through_as_they_are` |
+//! | its time is not over when it is over | `who_reads_nothing_does_not_hold_up_the_end` |
+//! | it waits for a stdin that nobody writes to | `stdin_is_passed_on_only_if_that_is_asked_for` |
+//! | its output fills the disk, or the memory | `whoever_writes_for_all_of_its_time_costs_the_bound_and_no_more` |
+//! | it kills its parent, and lives on | `one_that_kills_its_parent_ends_with_it` |
+//! | nothing bounds one that runs on and on, or says nothing | `each_end_has_its_code` |
+//! | a wrapper ends, and its child is not seen | `one_that_left_its_session_delays_nothing` |
+//! | blocked cannot be told from slow | `one_that_runs_out_of_time_in_a_read_of_its_stdin_has_waited_for_input`; `bounds.rs` |
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 #![cfg(target_os = "linux")]
 
 pub mod support;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -146,6 +167,10 @@ fn what_is_not_understood_is_a_usage_error_and_runs_nothing() {
         &["--timeout=-1s"],
         &["--timeout", "5"],
         &["--timeout", "10000000d"],
+        &["--timeout", "-0.5s"],
+        &["--timeout", "1e999s"],
+        &["--timeout", "18446744073709551616s"],
+        &["--idle-timeout=-1s"],
         &["--timeout", "soon"],
         &["--idle-timeout", ""],
         &["--max-output", "-1"],
@@ -384,6 +409,45 @@ fn a_signal_ends_the_command_and_all_that_it_started() {
             assert_eq!(running.code(), Some(code), "{way:?}");
         }
     }
+}
+
+#[test]
+fn one_that_kills_its_parent_ends_with_it() {
+    for (line, code) in [
+        ("kill $PPID; sleep 1000", 143),
+        ("trap '' TERM; kill $PPID; while :; do sleep 0.1; done", 143),
+    ] {
+        let running = Running::start(&["--timeout", "0", "--shell", line]);
+        assert_eq!(running.code(), Some(code), "{line}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_passed_in_and_out() {
+    let place = Place::empty();
+    let junk = OsStr::from_bytes(b"A=\xff\x80 \xc3(");
+    let line = "printf %s \"$A\"; printf %s \"$1\" >&2";
+    let mut command = place.command(&["exec", "-e"]);
+    command.arg(junk).args(["sh", "-c", line, "sh"]).arg(junk);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, b"\xff\x80 \xc3(");
+    assert_eq!(output.stderr, junk.as_bytes());
+    assert_nothing_left(&place);
+}
+
+#[test]
+fn more_than_the_kernel_takes_is_refused() {
+    let place = Place::empty();
+    let file = place.out("large.env");
+    fs::write(&file, format!("LARGE={}\n", "x".repeat(200_000))).unwrap();
+    let answer = exec_at(&place, &["--env-file", file.to_str().unwrap(), "true"]);
+    assert_eq!(answer.code, Some(126), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("the longest of 200007"),
+        "{}",
+        answer.stderr
+    );
 }
 
 #[test]

@@ -972,6 +972,24 @@ settings:
 }
 
 #[test]
+fn bounds_on_time_come_from_the_service_and_from_the_defaults() {
+    let text = "version: 1
+defaults: { max_runtime: 1h }
+services:
+  a: { command: [sleep, 1], idle_timeout: 10m }
+  b: { type: task, command: [sleep, 1], max_runtime: 5s }
+";
+    let manifest = load(text);
+    let bounds = |name| {
+        let child = child(&manifest, name);
+        (child.max_runtime, child.idle_timeout)
+    };
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    assert_eq!(bounds("a"), (minutes(60), minutes(10)));
+    assert_eq!(bounds("b"), (Some(Duration::from_secs(5)), None));
+}
+
+#[test]
 fn probes_that_cannot_be_are_refused() {
     for (keys, place, phrase) in [
         ("readiness: {}", "3:29", "has none of `tcp`, `http`"),
@@ -1020,6 +1038,8 @@ fn probes_that_cannot_be_are_refused() {
             "ready when it has succeeded",
         ),
         ("start_timeout: 0s", "3:44", "longer than none"),
+        ("max_runtime: 0s", "3:42", "longer than none"),
+        ("idle_timeout: soon", "3:43", "duration"),
     ] {
         let found = mistakes("kimi-shell.yaml", &one(keys));
         assert_eq!(found.len(), 1, "{keys}: {found:#?}");
@@ -1612,6 +1632,11 @@ fn what_is_hardly_meant_is_warned_about() {
             "  b: { command: [x], start_timeout: 1s }\n",
             "4:37",
             "`b` has no `readiness`",
+        ),
+        (
+            "  b: { command: [x], max_runtime: 1m, idle_timeout: 60s }\n",
+            "4:53",
+            "`b` may not run for longer than 1m, so that `idle_timeout` does nothing",
         ),
         (
             "  b: { command: [x], start_timeout: 1s, readiness: { tcp: 1, timeout: 2s } }\n",

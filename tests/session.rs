@@ -87,6 +87,17 @@ fn a_command_that_overruns_says_that_state_is_lost() {
 }
 
 #[test]
+fn a_shell_that_catches_the_interrupt_of_its_command_keeps_its_state() {
+    let words = ["--timeout", "1s"];
+    let results = results(&words, "trap : INT; x=5\nsleep 1000\necho $x\n");
+    let of = |at: usize, path| results[at].pointer(path).unwrap().clone();
+    assert_eq!(of(1, "/outcome"), "timed_out");
+    assert_eq!(of(1, "/exit_code"), 130);
+    assert_eq!(of(1, "/state"), "kept");
+    assert_eq!(of(2, "/stdout/text"), "5\n");
+}
+
+#[test]
 fn commands_of_several_lines_end_with_a_nul() {
     let answer = answer(&["-0"], "cat <<END\n1\nEND\0echo 2\n\0");
     assert_eq!((answer.stdout.as_str(), answer.code), ("1\n2\n", Some(0)));

@@ -15,7 +15,9 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use kimi_actors::policy::event::{EndedBy, Fact, FailedBecause, ShutdownReason, SupervisorEnd};
+use kimi_actors::policy::event::{
+    Bound, EndedBy, Fact, FailedBecause, ShutdownReason, SupervisorEnd,
+};
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::signal::Signal;
@@ -362,6 +364,32 @@ services:
     assert_eq!(ended.code, 1);
     assert_eq!(shutdowns(&ended), [ShutdownReason::Limit]);
     assert_eq!(ended.order(stopping), ["steady"]);
+}
+
+#[test]
+fn tasks_that_run_or_are_silent_for_too_long_fail_and_what_waits_for_them_does_not_start() {
+    let manifest = "
+version: 1
+services:
+  endless: { type: task, shell: 'trap : TERM; while :; do echo on; sleep 0.01; done', max_runtime: 300ms, stop: { timeout: 100ms } }
+  silent: { type: task, command: [sleep, 1000], idle_timeout: 300ms }
+  after: { command: [sleep, 1000], depends_on: [endless] }
+";
+    let ended = Place::new(manifest).start(&["--all"]).end();
+    assert_eq!(ended.code, 1);
+    assert!(is_killed(ended.exit_of("endless", 1)));
+    let by = |fact: &Fact| match fact {
+        Fact::Exited { child, by, .. } => Some((child.to_string(), *by)),
+        _ => None,
+    };
+    let mut by: Vec<_> = ended.story.iter().filter_map(|it| by(&it.fact)).collect();
+    by.sort_unstable_by_key(|(child, _)| child.clone());
+    let bound = |child: &str, bound| (child.to_owned(), EndedBy::Bound(bound));
+    let expected = [
+        bound("endless", Bound::MaxRuntime),
+        bound("silent", Bound::IdleTimeout),
+    ];
+    assert_eq!(by, expected);
 }
 
 #[test]

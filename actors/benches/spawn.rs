@@ -19,7 +19,7 @@ use std::sync::mpsc::{Sender, channel};
 use kimi_actors::os::bare::Bare;
 use kimi_actors::os::clock::Clock;
 use kimi_actors::os::stdin::Stdin;
-use kimi_actors::os::{Job, News, Observer, Os, Output, RealOs, RealOsOptions};
+use kimi_actors::os::{Job, News, Observer, Os, Output, Rank, RealOs, RealOsOptions};
 use kimi_actors::policy::spec::{ChildName, CommandSpec, RunId};
 
 type Way<'a> = Box<dyn Fn() + 'a>;
@@ -104,6 +104,7 @@ fn with_real_os(os: &RealOs, command: &Arc<CommandSpec>, output: &Output, at_onc
             output: output.clone(),
             observer: Arc::clone(&observer),
             listen: None,
+            rank: Rank::default(),
         }));
     }
     for process in processes {

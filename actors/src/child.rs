@@ -170,6 +170,20 @@ impl Child {
         self
     }
 
+    /// How long a run may take before it is stopped as one that failed: one that runs once has failed then, one that
+    /// restarts has had an unstable run.
+    pub fn max_runtime(mut self, limit: Duration) -> Self {
+        self.rules.max_runtime = Some(limit);
+        self
+    }
+
+    /// How long a run may write nothing before it is stopped as one that failed. Only for output that is read: as lines, or
+    /// captured.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.rules.idle_timeout = Some(limit);
+        self
+    }
+
     /// Where its output goes; by default where the builder says.
     pub fn output(mut self, output: Output) -> Self {
         self.output = Some(output);

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use crate::os::chunks::{self, Chunks};
 use crate::os::stdin::Stdin;
 use crate::os::{Captured, ChunkSink, Drained, End, Kept, Output, SpawnError};
-use crate::policy::admission::{Rejection, RequestId};
+use crate::policy::admission::{ClientId, Rejection, RequestId};
 use crate::policy::exit::Exit;
 use crate::policy::run::{OnOutputLimit, RunRules, StopCause};
 use crate::policy::signal::Signal;
@@ -34,12 +34,16 @@ pub struct Exec {
     pub timeout: Option<Duration>,
     /// How long it may write nothing before it is stopped; none: for ever. Only for what is captured.
     pub idle_timeout: Option<Duration>,
+    /// What it is asked to stop with.
+    pub stop_signal: Signal,
     /// How long it may take to stop before it is killed.
     pub grace: Duration,
     /// How much of each captured stream is kept, in bytes: half of it the head, half the tail.
     pub max_output: usize,
     /// What becomes of it when it writes more.
     pub on_output_limit: OnOutputLimit,
+    /// On whose behalf it runs: where places are short, clients take turns.
+    pub client: ClientId,
 }
 
 /// Where the stdout and stderr of a command go.
@@ -85,9 +89,11 @@ impl Exec {
             output: ExecOutput::default(),
             timeout: Some(Duration::from_secs(30)),
             idle_timeout: None,
+            stop_signal: Signal::TERM,
             grace: Duration::from_millis(500),
             max_output: 10 * 1024 * 1024,
             on_output_limit: OnOutputLimit::default(),
+            client: ClientId::default(),
         }
     }
 
@@ -286,6 +292,7 @@ pub(crate) struct PendingExec {
     idle_timeout: Option<Duration>,
     on_output_limit: OnOutputLimit,
     pub(crate) stop: StopSpec,
+    pub(crate) client: ClientId,
     timeout: Option<Duration>,
 }
 
@@ -308,9 +315,10 @@ impl PendingExec {
             idle_timeout: exec.idle_timeout.filter(|_| is_captured),
             on_output_limit: exec.on_output_limit,
             stop: StopSpec {
-                signal: Signal::TERM,
+                signal: exec.stop_signal,
                 grace: Some(exec.grace),
             },
+            client: exec.client,
             timeout: exec.timeout,
         }
     }

@@ -59,6 +59,7 @@ pub use runtime::{
     ExecTicket, ForceExitPolicy, OperationError, ProbeError, Runtime, RuntimeBuilder,
     RuntimeHandle, ShutdownReport, ShutdownTimeout, SignalOptions, StartError,
 };
+pub use tree::child::Activity;
 pub use tree::root::STATUS_TARGET;
 pub use tree::signals::Receipt;
 pub use tree::task::{TaskContext, TaskError};

@@ -110,6 +110,7 @@ struct Run {
     observer: Arc<dyn Observer>,
     asked: bool,
     begun: Instant,
+    last_output: Option<Instant>,
     listener: Option<Arc<dyn Listener>>,
     gone: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -145,6 +146,15 @@ impl FakeOs {
             .and_then(|run| run.listener.clone());
         let listener = listener.expect("a test lets only those speak who are listened to");
         listener.hear(notice);
+    }
+
+    /// Lets the live run of a child write something.
+    pub fn write(&self, child: &str) {
+        let mut fake = self.lock();
+        let mut runs = fake.runs.values_mut();
+        let run = runs.find(|run| run.child.as_str() == child);
+        let run = run.expect("a test lets only those write who run");
+        run.last_output = Some(Instant::now());
     }
 
     fn reply(&self, of: &(ChildName, Errand), run: RunId) -> Reply {
@@ -251,6 +261,7 @@ impl Os for FakeOs {
                 observer: Arc::clone(&observer),
                 asked: false,
                 begun: Instant::now(),
+                last_output: None,
                 listener: job.listen.map(|listen| listen.listener),
                 gone: Vec::new(),
             };
@@ -385,6 +396,19 @@ impl Process for FakeProcess {
     fn kill(&self) {
         self.os.lock().asked.push(Asked::Kill(self.child.clone()));
         self.os.act(self.run, Signal::KILL);
+    }
+
+    fn quiet(&self) -> Duration {
+        let fake = self.os.lock();
+        let since = fake.runs.get(&self.run);
+        let since = since.map(|run| run.last_output.unwrap_or(run.begun));
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn last_output(&self) -> Option<Duration> {
+        let fake = self.os.lock();
+        let run = fake.runs.get(&self.run)?;
+        run.last_output.map(|last| last.elapsed())
     }
 }
 

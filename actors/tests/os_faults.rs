@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kimi_actors::os::stdin::Stdin;
 use kimi_actors::os::{
-    Drained, Job, Line, LineSink, News, Observer, Os, Output, Process, RealOs, RealOsOptions,
+    Drained, Job, Line, LineSink, News, Observer, Os, Output, Process, Rank, RealOs, RealOsOptions,
     SpawnError,
 };
 use kimi_actors::policy::exit::{Exit, StartFailure};
@@ -523,6 +523,7 @@ fn begin_in_order(os: &dyn Os, run: u64, line: &str) -> (Box<dyn Process>, Arc<O
         output: Output::Lines(lines),
         observer: Arc::clone(&order) as Arc<dyn Observer>,
         listen: None,
+        rank: Rank::default(),
     });
     (process, order)
 }
@@ -770,6 +771,7 @@ fn all_are_killed_although_the_thread_that_watches_hangs() {
         output: Output::Discard,
         observer,
         listen: None,
+        rank: Rank::default(),
     });
     wedged.recv().unwrap();
     os.kill_all();
@@ -881,6 +883,7 @@ fn a_panic_of_an_observer_a_sink_or_a_waiter_stops_nobody_else() {
             output: Output::Lines(Arc::new(Panics)),
             observer: Arc::new(Panics),
             listen: None,
+            rank: Rank::default(),
         });
         os.when_gone(run, Box::new(|| panic!("a waiter panics")));
         wait_until_gone(&*os, run);

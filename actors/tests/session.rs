@@ -233,6 +233,43 @@ async fn a_command_that_overruns_is_killed_with_all_it_started_and_the_next_has_
 }
 
 #[tokio::test]
+async fn a_shell_that_survives_the_interrupt_of_its_command_goes_on_with_its_state() {
+    let handle = runtime().await;
+    for shell in [Shell::Sh, Shell::Bash] {
+        let mut session = session(&handle, shell);
+        // What it catches, its commands do not.
+        run(&mut session, "trap : INT; x=kept").await;
+        let line = Line {
+            timeout: Some(Duration::from_millis(200)),
+            ..Line::new("echo begun; sleep 1000")
+        };
+        let outcome = session.run(&line).await.unwrap();
+        assert_eq!(outcome.end, LineEnd::Interrupted(130));
+        assert!(!outcome.end.lost_state());
+        assert_eq!(text(&outcome.stdout), "begun\n");
+        assert_eq!(said(&mut session, "echo \"<$x>\"").await, "<kept>\n");
+    }
+    end(handle).await;
+}
+
+#[tokio::test]
+async fn an_overrun_command_is_interrupted_before_its_shell_is_killed() {
+    let handle = runtime().await;
+    let mut session = session(&handle, Shell::Sh);
+    // The start of the shell counts too.
+    session.warm().await.unwrap();
+    let cares = "trap 'echo tidied; exit' INT; echo begun; while :; do sleep 0.01; done";
+    let line = Line {
+        timeout: Some(Duration::from_millis(500)),
+        ..Line::new(cares)
+    };
+    let outcome = session.run(&line).await.unwrap();
+    assert_eq!(outcome.end, LineEnd::TimedOut);
+    assert_eq!(text(&outcome.stdout), "begun\ntidied\n");
+    end(handle).await;
+}
+
+#[tokio::test]
 async fn a_shell_that_ends_is_an_outcome_and_the_next_command_has_a_new_one() {
     let handle = runtime().await;
     for (line, exit) in [
@@ -272,7 +309,9 @@ async fn a_shell_that_died_between_two_commands_is_replaced() {
         match outcome.end {
             LineEnd::Status(0) => pid = text(&outcome.stdout),
             LineEnd::ShellEnded(_) => {}
-            LineEnd::Status(_) | LineEnd::TimedOut => panic!("{outcome:?}"),
+            LineEnd::Status(_) | LineEnd::TimedOut | LineEnd::Interrupted(_) => {
+                panic!("{outcome:?}")
+            }
         }
     }
     end(handle).await;

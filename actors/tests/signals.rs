@@ -19,6 +19,8 @@ use kimi_actors::os::signals::{ListenError, Received, listen, normalise};
 use kimi_actors::os::{Job, Os, Process};
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::RunId;
+use kimi_actors::policy::telemetry::Subject;
+use kimi_actors::{Receipt, Runtime, SignalOptions};
 use rustix::process::{Pid, getpid, getuid, kill_process};
 
 const ROLE: &str = "KIMI_TEST_ROLE";
@@ -125,6 +127,7 @@ fn in_a_role() {
         "second" => second(),
         "normal" => normal(),
         "forced" => forced(),
+        "noted" => noted(),
         "forced at the deadline" => forced_at_the_deadline(),
         _ => panic!("no role {role}"),
     }
@@ -290,6 +293,36 @@ fn a_panic_of_the_listener_does_not_make_it_deaf() {
         actor.send(Signal::USR1);
         actor.expect("SIGUSR1");
     }
+    assert!(actor.end().success());
+}
+
+/// Says what is noted of the first signal that comes.
+fn noted() {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = SignalOptions::default();
+        let handle = Runtime::builder().signals(options).start().await.unwrap();
+        say("ready");
+        let entry = loop {
+            if let Some(entry) = handle.telemetry().await.unwrap().first().copied() {
+                break entry;
+            }
+        };
+        assert_eq!(entry.subject, Subject::Tree);
+        assert_eq!(handle.receipts().await.len(), 1);
+        say(format_args!("{:?} {:?}", entry.operation, entry.outcome));
+        handle.shutdown().await;
+    });
+}
+
+#[test]
+fn a_signal_that_comes_is_noted_with_what_became_of_it() {
+    assert!(size_of::<Receipt>() <= 128, "with what it holds: nothing");
+    let mut actor = Actor::start("noted");
+    actor.expect("ready");
+    actor.send(Signal::USR1);
+    actor.expect("Signal(SIGUSR1) Done");
     assert!(actor.end().success());
 }
 

@@ -17,9 +17,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
-use kimi_actors::policy::admission::{Limits, RequestId};
+use kimi_actors::policy::admission::{ClientId, Limits, RequestId};
 use kimi_actors::policy::backoff::Backoff;
-use kimi_actors::policy::event::{EndedBy, Fact, ShutdownReason};
+use kimi_actors::policy::event::{Bound, EndedBy, Fact, ShutdownReason};
 use kimi_actors::policy::exit::{Exit, StartFailure, SuccessCodes};
 use kimi_actors::policy::intensity::Intensity;
 use kimi_actors::policy::restart::{AutoShutdown, Restart, Strategy as RestartStrategy};
@@ -495,6 +495,7 @@ enum Act {
     Ready(Index),
     Unready(Index),
     Unhealthy(Index),
+    Overrun(Index, Bound),
     ExtendStart(Index, Duration),
     Due(Index),
     /// A timer that has gone off goes off again.
@@ -517,6 +518,7 @@ enum Stale {
     Ready,
     Unready,
     Unhealthy,
+    Overran,
     StartExtended,
     Exited(Exit),
     SupervisorLost,
@@ -554,6 +556,7 @@ fn act() -> impl Strategy<Value = Act> {
         15 => any::<Index>().prop_map(Act::Ready),
         8 => any::<Index>().prop_map(Act::Unready),
         6 => any::<Index>().prop_map(Act::Unhealthy),
+        6 => (any::<Index>(), bound()).prop_map(|(run, bound)| Act::Overrun(run, bound)),
         3 => (any::<Index>(), 0_u64..5000)
             .prop_map(|(run, ms)| Act::ExtendStart(run, Duration::from_millis(ms))),
         15 => any::<Index>().prop_map(Act::Due),
@@ -579,6 +582,7 @@ fn patient_step() -> impl Strategy<Value = Step> {
         40 => any::<Index>().prop_map(Act::Ready),
         6 => any::<Index>().prop_map(Act::Unready),
         2 => any::<Index>().prop_map(Act::Unhealthy),
+        2 => (any::<Index>(), bound()).prop_map(|(run, bound)| Act::Overrun(run, bound)),
         30 => any::<Index>().prop_map(Act::Due),
         3 => nodes().prop_map(|nodes| Act::Start(nodes, Reach::Connected)),
         1 => nodes().prop_map(|nodes| Act::Start(nodes, Reach::Alone)),
@@ -593,6 +597,10 @@ fn patient_step() -> impl Strategy<Value = Step> {
     })
 }
 
+fn bound() -> impl Strategy<Value = Bound> {
+    prop_oneof![Just(Bound::MaxRuntime), Just(Bound::IdleTimeout)]
+}
+
 fn exit() -> impl Strategy<Value = Exit> {
     prop_oneof![
         Just(Exit::Code(0)),
@@ -603,6 +611,16 @@ fn exit() -> impl Strategy<Value = Exit> {
         Just(Exit::Lost),
         Just(Exit::NotStarted(StartFailure::NotReady)),
     ]
+}
+
+fn overran((child, run): (NodeId, RunId), bound: Bound) -> Event {
+    Event::Overran {
+        child,
+        run,
+        bound,
+        limit: Duration::from_secs(1),
+        waits_for_input: false,
+    }
 }
 
 fn killed_by(signal: Signal) -> Exit {
@@ -628,6 +646,7 @@ fn stale() -> impl Strategy<Value = Stale> {
         Just(Stale::Ready),
         Just(Stale::Unready),
         Just(Stale::Unhealthy),
+        Just(Stale::Overran),
         Just(Stale::StartExtended),
         exit().prop_map(Stale::Exited),
         Just(Stale::SupervisorLost),
@@ -955,7 +974,10 @@ fn who_yields_to_a_dependency_spends_no_budget(world: &World, effect: &Effect) -
 fn what_was_condemned_has_failed(world: &World, effect: &Effect) -> bool {
     let was_condemned = |child: &ChildName| {
         let by = world.ended_by.get(child);
-        matches!(by, Some(EndedBy::Liveness | EndedBy::StartTimeout))
+        matches!(
+            by,
+            Some(EndedBy::Liveness | EndedBy::StartTimeout | EndedBy::Bound(_))
+        )
     };
     match effect {
         Effect::Announce(event) => match &event.fact {
@@ -1168,6 +1190,13 @@ impl World {
                 }
                 _ => Ok(()),
             },
+            // Also before it has started: its time counts from its order.
+            Act::Overrun(pick, bound) => match self.pick(*pick, |_| true) {
+                Some((child, run)) if self.is_fixed(child) => {
+                    self.feed(overran((child, run), *bound))
+                }
+                _ => Ok(()),
+            },
             Act::ExtendStart(pick, by) => match self.pick(*pick, |_| true) {
                 Some((child, run)) => self.feed(Event::StartExtended {
                     child,
@@ -1208,6 +1237,8 @@ impl World {
                         signal: Signal::TERM,
                         grace: Some(*grace),
                     },
+                    // Three clients, in turn.
+                    client: ClientId(request.0 % 3),
                 })
             }
             Act::Cancel(pick) => {
@@ -1311,6 +1342,7 @@ impl World {
             Stale::Ready => Event::Ready { child, run },
             Stale::Unready => Event::Unready { child, run },
             Stale::Unhealthy => Event::Unhealthy { child, run },
+            Stale::Overran => overran((child, run), Bound::MaxRuntime),
             Stale::StartExtended => Event::StartExtended {
                 child,
                 run,
@@ -1440,6 +1472,7 @@ impl World {
                 }
             }
             Event::Unhealthy { .. }
+            | Event::Overran { .. }
             | Event::StartExtended { .. }
             | Event::Delete { .. }
             | Event::SupervisorLost { .. }

@@ -198,6 +198,19 @@ pub(crate) struct Began {
     pub(crate) pid: i32,
 }
 
+impl Began {
+    /// How long a report is.
+    pub(crate) const BYTES: usize = RECORD_BYTES;
+
+    pub(crate) fn of(record: [u8; RECORD_BYTES]) -> Self {
+        let (at, rest) = record.split_at(8);
+        Self {
+            at_ns: i64::from_ne_bytes(at.try_into().expect("eight bytes")),
+            pid: i32::from_ne_bytes(rest[..4].try_into().expect("four bytes")),
+        }
+    }
+}
+
 /// A supervisor that runs; ended with what it holds when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -249,11 +262,7 @@ impl Supervisor {
         self.reports
             .read_exact(&mut record)
             .expect("a report is written whole");
-        let (at, rest) = record.split_at(8);
-        Began {
-            at_ns: i64::from_ne_bytes(at.try_into().expect("eight bytes")),
-            pid: i32::from_ne_bytes(rest[..4].try_into().expect("four bytes")),
-        }
+        Began::of(record)
     }
 
     /// Waits until the library or the reference says that it is set up.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kimi_actors::RuntimeHandle;
+use kimi_actors::policy::admission::ClientId;
 use kimi_actors::policy::spec::BaseEnv;
 use kimi_actors::session::{Session, SessionSpec};
 use kimi_shell::exec_result::{Asked, ExecResult};
@@ -61,6 +62,8 @@ impl Bridge {
         }
         let spec = SessionSpec {
             base_env: BaseEnv::Minimal,
+            // Commands without a session are one client, and each session is another.
+            client: ClientId(sessions.len() as u64 + 1),
             ..SessionSpec::default()
         };
         let session = Session::new(self.tree.clone(), spec);

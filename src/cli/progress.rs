@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kimi_actors::os::Stream;
 use kimi_actors::policy::event::{
-    EndedBy, Fact, FailedBecause, ShutdownReason, SupervisorEnd, TreeEvent,
+    Bound, EndedBy, Fact, FailedBecause, ShutdownReason, SupervisorEnd, TreeEvent,
 };
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::restart::Strategy;
@@ -434,6 +434,7 @@ impl Progress {
                     EndedBy::Supervisor
                     | EndedBy::StartTimeout
                     | EndedBy::Liveness
+                    | EndedBy::Bound(_)
                     | EndedBy::Dependency,
                 ..
             } => settled(format!("{child}: stopped: {exit}")),
@@ -446,6 +447,25 @@ impl Progress {
                 settled(format!(
                     "{child}: not ready within {after}, so it is stopped"
                 ))
+            }
+            Fact::Overran {
+                child,
+                bound,
+                limit,
+                waits_for_input,
+                ..
+            } => {
+                let limit = seconds(*limit);
+                let what = match bound {
+                    Bound::MaxRuntime => format!("ran for {limit}, as long as it may"),
+                    Bound::IdleTimeout => format!("wrote nothing for {limit}"),
+                };
+                let hint = if *waits_for_input {
+                    "; it waits for input on its stdin"
+                } else {
+                    ""
+                };
+                settled(format!("{child}: {what}, so it is stopped{hint}"))
             }
             Fact::DependencyRestarted { child, dependency } => settled(format!(
                 "{child}: stopped until {dependency}, which restarts, is back"
@@ -771,6 +791,31 @@ mod tests {
         summary.chain.remove(0);
         summary.down.clear();
         assert_eq!(progress.summary(&summary), ["up in 3.2 s"]);
+    }
+
+    #[test]
+    fn a_bound_that_is_exceeded_is_told_with_the_reason_that_may_be() {
+        let overran = |bound, waits_for_input| Fact::Overran {
+            child: name("db"),
+            run: RunId(1),
+            bound,
+            limit: Duration::from_secs(10),
+            waits_for_input,
+        };
+        for (fact, words) in [
+            (
+                overran(Bound::MaxRuntime, false),
+                "db: ran for 10 s, as long as it may, so it is stopped",
+            ),
+            (
+                overran(Bound::IdleTimeout, true),
+                "db: wrote nothing for 10 s, so it is stopped; it waits for input on its stdin",
+            ),
+        ] {
+            let mut progress = Progress::new(&[name("db")], Color::Off);
+            let shown = tell(&mut progress, fact, at(10));
+            assert_eq!(shown, [Shown::Settled(words.to_owned())]);
+        }
     }
 
     #[test]

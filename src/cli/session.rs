@@ -27,8 +27,8 @@ const LONGEST_COMMAND: u64 = 16 << 20;
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Directory, variables and functions stay from one command to the next. A command that overruns is \
-                  stopped and its shell replaced; a shell that ends is replaced too. Exit code: that of the last \
-                  command, 124 if it overran."
+                  interrupted, and its shell replaced unless it outlives that; a shell that ends is replaced too. \
+                  Exit code: that of the last command, 124 if it overran."
 )]
 pub struct SessionArgs {
     /// Use bash instead of sh
@@ -187,6 +187,12 @@ fn show(args: &SessionArgs, outcome: &LineOutcome) -> Result<(), Error> {
             let timeout = quantity::duration_text(args.timeout);
             out::talk(&format!("kimi-shell: timed out after {timeout}; {lost}\n"));
         }
+        LineEnd::Interrupted(_) => {
+            let timeout = quantity::duration_text(args.timeout);
+            out::talk(&format!(
+                "kimi-shell: timed out after {timeout}; the shell goes on\n"
+            ));
+        }
         LineEnd::ShellEnded(_) => out::talk(&format!("kimi-shell: the shell ended; {lost}\n")),
     }
     Ok(())
@@ -200,7 +206,7 @@ fn code_of(result: &Result<LineOutcome, SessionError>) -> u8 {
     };
     match result.as_ref().map(|outcome| outcome.end) {
         Ok(LineEnd::Status(status)) => status,
-        Ok(LineEnd::TimedOut) => exit_code::TIMED_OUT,
+        Ok(LineEnd::TimedOut | LineEnd::Interrupted(_)) => exit_code::TIMED_OUT,
         Ok(LineEnd::ShellEnded(Exit::Code(code))) => {
             u8::try_from(code).unwrap_or(exit_code::FAILED)
         }

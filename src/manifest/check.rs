@@ -56,6 +56,7 @@ impl<'a> Check<'_, 'a> {
         for service in &self.wire.services {
             self.dependencies(service, &named);
             self.probes(service);
+            self.bounds_on_time(service);
             self.port(service);
         }
         self.ports_of_all();
@@ -228,6 +229,22 @@ impl<'a> Check<'_, 'a> {
                 );
             }
             self.address(service, liveness, "liveness");
+        }
+    }
+
+    fn bounds_on_time(self, service: &Service<'a>) {
+        let shared = &service.shared;
+        if let (Some(whole), Some(idle)) = (shared.max_runtime, shared.idle_timeout)
+            && idle.value >= whole.value
+        {
+            self.warned.wrong(
+                idle.span,
+                format!(
+                    "`{}` may not run for longer than {}, so that `idle_timeout` does nothing",
+                    service.name.value,
+                    duration_text(whole.value)
+                ),
+            );
         }
     }
 

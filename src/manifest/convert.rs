@@ -344,6 +344,8 @@ impl Conversion<'_> {
             } else {
                 Readiness::Running
             },
+            max_runtime: shared.max_runtime.map(|limit| limit.value),
+            idle_timeout: shared.idle_timeout.map(|limit| limit.value),
             start_timeout: reported.then(|| start_timeout_of(service, self.settings)),
             depends_on: service
                 .depends_on

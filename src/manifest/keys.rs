@@ -470,6 +470,20 @@ const START_TIMEOUT: Key = Key::new(
 .setting("start_timeout")
 .example("\"2m\"");
 
+const MAX_RUNTIME: Key = Key::new(
+    "max_runtime",
+    Kind::SOME_TIME,
+    "A run that takes longer is stopped: a task has failed then, a service has had an unstable run and restarts as it would after any.",
+)
+.example("\"1h\"");
+
+const IDLE_TIMEOUT: Key = Key::new(
+    "idle_timeout",
+    Kind::SOME_TIME,
+    "The same for a run that writes nothing, neither to stdout nor to stderr, for so long.",
+)
+.example("\"10m\"");
+
 static BACKOFF: Shape = Shape {
     name: "backoff",
     about: "The delays before restarts.",
@@ -795,6 +809,8 @@ const FOREIGN_SERVICE: &[Foreign] = &[
     Foreign::named("notify_fd", "readiness: { notify_fd: … }"),
     Foreign::named("sd_notify", "readiness: { sd_notify: true }"),
     Foreign::named("launch_timeout_seconds", "start_timeout"),
+    Foreign::named("timeout", "max_runtime"),
+    Foreign::named("runtime_max_sec", "max_runtime"),
     Foreign::named("availability", "restart"),
     Foreign::named("restart_policy", "restart"),
     Foreign::named("max_restarts", "restart: { max_restarts: … }"),
@@ -845,6 +861,8 @@ pub static SERVICE: Shape = Shape {
         Key::new("liveness", Kind::Record(&LIVENESS), LIVENESS.about)
             .example(r#"{"exec": ["redis-cli", "ping"], "interval": "5s"}"#),
         START_TIMEOUT,
+        MAX_RUNTIME,
+        IDLE_TIMEOUT,
         RESTART_KEY,
         SUCCESS_EXIT_CODES,
         STOP_KEY,
@@ -871,6 +889,8 @@ pub static DEFAULTS: Shape = Shape {
         ENV_FILE,
         ENV_INHERIT,
         START_TIMEOUT,
+        MAX_RUNTIME,
+        IDLE_TIMEOUT,
         RESTART_KEY,
         SUCCESS_EXIT_CODES,
         STOP_KEY,

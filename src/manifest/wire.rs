@@ -56,6 +56,8 @@ pub(super) struct Shared<'a> {
     pub(super) env_files: Option<Rc<[EnvFile<'a>]>>,
     pub(super) inherit: Option<Inherit<'a>>,
     pub(super) start_timeout: Option<At<Duration>>,
+    pub(super) max_runtime: Option<At<Duration>>,
+    pub(super) idle_timeout: Option<At<Duration>>,
     pub(super) restart: RestartRule,
     pub(super) success: Option<Success>,
     pub(super) stop: StopRule<'a>,
@@ -287,6 +289,8 @@ impl<'a> Shared<'a> {
             env_files: record.get("env_file").map(env_files),
             inherit: record.get("env_inherit").map(|at| inherit(&at.value)),
             start_timeout: duration_at(record, "start_timeout"),
+            max_runtime: duration_at(record, "max_runtime"),
+            idle_timeout: duration_at(record, "idle_timeout"),
             restart: RestartRule::of(record),
             success: record
                 .get("success_exit_codes")
@@ -323,6 +327,8 @@ impl<'a> Shared<'a> {
             env_files: self.env_files.or_else(|| defaults.env_files.clone()),
             inherit: self.inherit.or_else(|| defaults.inherit.clone()),
             start_timeout: self.start_timeout.or(defaults.start_timeout),
+            max_runtime: self.max_runtime.or(defaults.max_runtime),
+            idle_timeout: self.idle_timeout.or(defaults.idle_timeout),
             restart: self.restart.over(defaults.restart),
             success: self.success.or_else(|| defaults.success.clone()),
             stop: StopRule {

@@ -4,10 +4,11 @@ use std::hint::black_box;
 use std::io;
 
 use kimi_actors::os::clock::Clock;
-use kimi_actors::policy::admission::Limits;
+use kimi_actors::policy::admission::{Limits, RequestId};
 use kimi_actors::policy::escalation::{Escalation, SignalRules};
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::CommandSpec;
+use kimi_actors::policy::telemetry::{Entry, Operation, Outcome, Span, Subject, Telemetry};
 use kimi_actors::policy::time::Moment;
 use kimi_actors::session::{Line, Session, SessionError, SessionSpec};
 use kimi_actors::{Exec, ExecError, Receipt, Runtime, RuntimeHandle, StartError};
@@ -102,6 +103,11 @@ pub fn measure() -> Result<Measured, MeasureError> {
     });
     figures.push(size("Per-command overhead", "per_command", each));
     figures.push(size("Signal state", "signal_state", size_of::<Receipt>()));
+    figures.push(size(
+        "Telemetry entry",
+        "telemetry_entry",
+        telemetry_entry(),
+    ));
     Ok(Measured(figures))
 }
 
@@ -242,6 +248,22 @@ fn signals() -> Result<Vec<Figure>, MeasureError> {
             milliseconds(shutdown),
         ),
     ])
+}
+
+/// What an entry of the telemetry takes when as many are held as are kept, in bytes.
+fn telemetry_entry() -> usize {
+    let mut telemetry = Telemetry::default();
+    for number in 0..Telemetry::KEPT {
+        telemetry.note(Entry {
+            at: Moment::ZERO,
+            operation: Operation::Exec,
+            subject: Subject::Command(RequestId(number as u64)),
+            outcome: Outcome::Done,
+            waited: Span::default(),
+            took: Span::default(),
+        });
+    }
+    telemetry.held_bytes() / Telemetry::KEPT
 }
 
 /// What a command takes that waits for its place, in bytes.

@@ -99,14 +99,17 @@ impl Company {
         let slot = shared.table.slot(handle);
         let heard = |at| slot.heard(Some(at));
         let stayed = kernel::with_borrowed(slot.pidfd.load(Ordering::Acquire), |pidfd| {
-            let when_late = || Shared::settle_all(shared);
+            let must_go = || {
+                Shared::settle_all(shared);
+                shared.pool.is_urgent()
+            };
             stay(
                 &mut io,
                 pidfd,
                 &mut self.scratch,
                 shared.clock,
                 heard,
-                when_late,
+                must_go,
             )
         });
         self.patience.learn(stayed);
@@ -233,11 +236,11 @@ pub(super) fn stay(
     scratch: &mut [u8],
     clock: Clock,
     heard: impl Fn(Moment),
-    when_late: impl Fn(),
+    must_go: impl Fn() -> bool,
 ) -> Stayed {
     let mut ready = wait(io, pidfd, QUICK);
-    if ready.is_nothing() {
-        when_late();
+    if ready.is_nothing() && must_go() {
+        return Stayed::TooLong;
     }
     let deadline = clock.now() + MOMENT;
     loop {

@@ -16,6 +16,7 @@ mod kernel;
 pub mod limits;
 mod linger;
 pub mod output;
+mod queue;
 mod real;
 mod reap;
 pub mod sign;
@@ -82,9 +83,14 @@ pub trait Process: Send + Sync {
     /// Kills the run's processes; one that is still being spawned dies as soon as it exists.
     fn kill(&self);
 
-    /// For how long it has written nothing, if it is captured and could write.
+    /// For how long it has written nothing, if what it writes is read, and it could write.
     fn quiet(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// How long ago it wrote last, if it has, and what it writes is read.
+    fn last_output(&self) -> Option<Duration> {
+        None
     }
 
     /// Whether one of its processes waits for something to come on stdin, as far as can be told.
@@ -109,6 +115,18 @@ pub struct Job {
     pub observer: Arc<dyn Observer>,
     /// By what sign it says that it is ready, if by any.
     pub listen: Option<Listen>,
+    /// Whom it overtakes where many wait to be started.
+    pub rank: Rank,
+}
+
+/// Which runs overtake which where many wait to be started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rank {
+    /// A child of the tree, or what belongs to one.
+    #[default]
+    Supervised,
+    /// A one-shot command: however many of them wait, they delay no restart.
+    OneShot,
 }
 
 /// Is told what becomes of a run. Called from the threads of this module: must not block.

@@ -105,10 +105,10 @@ impl Drop for RealOs {
 
 impl Os for RealOs {
     fn begin(&self, job: Job) -> Box<dyn Process> {
-        let run = job.run;
+        let (run, rank) = (job.run, job.rank);
         let handle = match self.shared.table.take(Box::new(job)) {
             Ok(handle) => {
-                Pool::push(&self.shared, handle);
+                Pool::push(&self.shared, handle, rank);
                 Some(handle)
             }
             Err(job) => {
@@ -204,6 +204,13 @@ impl Process for RealProcess {
         slot.map_or(Duration::ZERO, |(slot, _)| {
             slot.quiet(self.shared.clock.now())
         })
+    }
+
+    fn last_output(&self) -> Option<Duration> {
+        let (slot, state) = self
+            .handle
+            .and_then(|handle| self.shared.table.get(handle))?;
+        slot.last_output(state.born, self.shared.clock.now())
     }
 
     fn waits_for_input(&self) -> bool {

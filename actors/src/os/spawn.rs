@@ -3,7 +3,6 @@
 //! Whoever starts a process waits in the kernel until its program runs, which a hanging file system can delay for ever. So
 //! a few threads of this module's own do it. One that is held up for a second is replaced, up to a bound.
 
-use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io;
 use std::mem;
@@ -22,12 +21,13 @@ use rustix::thread::{NanosleepRelativeResult, Timespec};
 use crate::os::clone::{self, Extra, Files, Parts, Plan, Stack, Stage};
 use crate::os::linger::{Company, Kept};
 use crate::os::output::{HeadTail, LineSplitter};
+use crate::os::queue::Queue;
 use crate::os::real::{Shared, contained};
 use crate::os::sign::{Beacon, BeaconEnd, Ear, Listen, Sign};
 use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::watch::{Io, Keep, Order, Reader};
-use crate::os::{News, Output, SpawnError, kernel, tee, thread, validate};
+use crate::os::{News, Output, Rank, SpawnError, kernel, tee, thread, validate};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{BaseEnv, CommandSpec, RunId};
 use crate::policy::time::Moment;
@@ -62,7 +62,7 @@ pub(super) struct Pool {
 
 struct PoolState {
     /// Bounded by the slots of the table.
-    queue: VecDeque<Handle>,
+    queue: Queue<Handle>,
     workers: [Worker; MAX_SERVING + MAX_STUCK],
     idle: usize,
     /// Threads that are not held up.
@@ -112,7 +112,7 @@ impl Pool {
             .collect::<io::Result<_>>()?;
         Ok(Self {
             state: Mutex::new(PoolState {
-                queue: VecDeque::new(),
+                queue: Queue::new(),
                 workers: [Worker::Absent; MAX_SERVING + MAX_STUCK],
                 idle: 0,
                 serving: 0,
@@ -132,10 +132,10 @@ impl Pool {
     }
 
     /// Queues a run; starts a thread for it if none is free and there may be more.
-    pub(super) fn push(shared: &Arc<Shared>, handle: Handle) {
+    pub(super) fn push(shared: &Arc<Shared>, handle: Handle, rank: Rank) {
         let pool = &shared.pool;
         let mut state = lock(&pool.state);
-        state.queue.push_back(handle);
+        state.queue.push(rank, handle);
         if state.queue.len() <= state.idle {
             drop(state);
             pool.wake.notify_one();
@@ -222,7 +222,7 @@ impl Pool {
         state.workers[place] = Worker::Idle;
         state.idle += 1;
         loop {
-            if let Some(handle) = state.queue.pop_front() {
+            if let Some(handle) = state.queue.pop() {
                 state.idle -= 1;
                 state.workers[place] = Worker::Busy(shared.clock.now());
                 let others_wait = !state.queue.is_empty();
@@ -254,6 +254,11 @@ impl Pool {
     /// Whether somebody waits for a thread.
     pub(super) fn others_wait(&self) -> bool {
         !lock(&self.state).queue.is_empty()
+    }
+
+    /// Whether one waits that must not be kept waiting by commands.
+    pub(super) fn is_urgent(&self) -> bool {
+        lock(&self.state).queue.is_urgent()
     }
 
     fn give_back(&self, berth: Berth) {

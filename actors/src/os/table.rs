@@ -172,6 +172,13 @@ impl Slot {
         now.since(Moment::after_begin(last))
     }
 
+    /// How long ago something came, if it did since the birth.
+    pub(super) fn last_output(&self, born: Moment, now: Moment) -> Option<Duration> {
+        let last = Duration::from_nanos(self.last_output.load(Ordering::Relaxed));
+        let last = Moment::after_begin(last);
+        (last > born).then(|| now.since(last))
+    }
+
     /// Signals the group and, before it has become a leader, the process. The lock is held, unless this is the forced path.
     pub(super) fn signal(&self, signal: Signal) -> std::io::Result<()> {
         let (pid, pidfd) = (
@@ -413,7 +420,7 @@ mod tests {
 
     use super::*;
     use crate::os::stdin::Stdin;
-    use crate::os::{News, Observer, Output};
+    use crate::os::{News, Observer, Output, Rank};
     use crate::policy::spec::{ChildName, CommandSpec};
 
     struct Deaf;
@@ -431,6 +438,7 @@ mod tests {
             output: Output::Discard,
             observer: Arc::new(Deaf),
             listen: None,
+            rank: Rank::default(),
         };
         table.take(Box::new(job)).ok()
     }

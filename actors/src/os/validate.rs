@@ -32,6 +32,11 @@ pub(super) fn locate(command: &CommandSpec) -> Result<PathBuf, SpawnError> {
     if program.is_empty() {
         return Err(SpawnError::Empty);
     }
+    if program.as_bytes().contains(&0) {
+        return Err(SpawnError::Nul {
+            what: "the program",
+        });
+    }
     if program.as_bytes().contains(&b'/') {
         return absolute(command, Path::new(program));
     }

@@ -609,10 +609,7 @@ impl Watcher {
             return;
         };
         let chunk = io.read(which, &mut self.scratch, &self.shared.watch);
-        let mut now = Moment::ZERO;
-        if io.drain.is_some() || io.ear.is_some() || io.is_captured() {
-            now = self.shared.clock.now();
-        }
+        let now = self.shared.clock.now();
         if chunk == Chunk::Some {
             if let Some(drain) = &mut io.drain {
                 drain.chunk(now);
@@ -665,12 +662,10 @@ impl Watcher {
 
     /// Takes note of when something came.
     fn note(&self, handle: Handle, io: &mut Io, now: Moment) {
-        if io.is_captured() {
-            io.last_output = Some(now);
-            let is_paused = io.readers.iter().any(|reader| reader.paused);
-            let heard = (!is_paused).then_some(now);
-            self.shared.table.slot(handle).heard(heard);
-        }
+        io.last_output = Some(now);
+        let is_paused = io.readers.iter().any(|reader| reader.paused);
+        let heard = (!is_paused).then_some(now);
+        self.shared.table.slot(handle).heard(heard);
     }
 
     fn resume(&self, handle: Handle) {

@@ -80,6 +80,19 @@ pub enum Fact {
         /// The run.
         run: RunId,
     },
+    /// The run exceeded a bound on its time: it is stopped, as one that failed.
+    Overran {
+        /// The child.
+        child: ChildName,
+        /// The run.
+        run: RunId,
+        /// Which bound.
+        bound: Bound,
+        /// How long that is.
+        limit: Duration,
+        /// Whether it waited for something to come on its stdin, as far as could be told.
+        waits_for_input: bool,
+    },
     /// What the child depends on restarts, so the child is stopped and starts again after it.
     DependencyRestarted {
         /// The child.
@@ -192,8 +205,19 @@ pub enum EndedBy {
     StartTimeout,
     /// Its liveness probe.
     Liveness,
+    /// A bound on its time.
+    Bound(Bound),
     /// The restart or loss of what it depends on.
     Dependency,
+}
+
+/// A bound on the time of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Bound {
+    /// That from its order to its end.
+    MaxRuntime,
+    /// That without output.
+    IdleTimeout,
 }
 
 /// Why a child is `failed`.

@@ -15,5 +15,6 @@ pub mod restart;
 pub mod run;
 pub mod signal;
 pub mod spec;
+pub mod telemetry;
 pub mod time;
 pub mod tree;

@@ -18,6 +18,7 @@
 
 use std::time::Duration;
 
+use crate::policy::event::Bound;
 use crate::policy::signal::Signal;
 use crate::policy::spec::StopSpec;
 
@@ -64,6 +65,16 @@ pub struct RunRules {
     pub idle_timeout: Option<Duration>,
     /// What becomes of it when it writes more than is kept.
     pub on_output_limit: OnOutputLimit,
+}
+
+impl RunRules {
+    /// How long this bound is, if there is one.
+    pub fn limit(&self, bound: Bound) -> Option<Duration> {
+        match bound {
+            Bound::MaxRuntime => self.timeout,
+            Bound::IdleTimeout => self.idle_timeout,
+        }
+    }
 }
 
 impl From<StopSpec> for RunRules {
@@ -116,6 +127,15 @@ impl StopCause {
             Event::IdleDue { .. } => Some(Self::Idle),
             Event::OutputLimit => Some(Self::OutputLimit),
             Event::Started | Event::GraceElapsed | Event::CommandOver | Event::Ended => None,
+        }
+    }
+
+    /// The bound on its time that was exceeded, if it was for that.
+    pub fn bound(self) -> Option<Bound> {
+        match self {
+            Self::Timeout => Some(Bound::MaxRuntime),
+            Self::Idle => Some(Bound::IdleTimeout),
+            Self::Asked | Self::OutputLimit => None,
         }
     }
 }
@@ -442,6 +462,23 @@ mod tests {
             ),
         ] {
             assert_eq!(causes(events), Vec::from_iter(expected), "{events:?}");
+        }
+    }
+
+    #[test]
+    fn a_stop_for_a_bound_on_its_time_names_the_bound_and_its_length() {
+        for (cause, bound, limit) in [
+            (StopCause::Timeout, Some(Bound::MaxRuntime), RULES.timeout),
+            (
+                StopCause::Idle,
+                Some(Bound::IdleTimeout),
+                RULES.idle_timeout,
+            ),
+            (StopCause::Asked, None, None),
+            (StopCause::OutputLimit, None, None),
+        ] {
+            assert_eq!(cause.bound(), bound);
+            assert_eq!(bound.and_then(|bound| RULES.limit(bound)), limit);
         }
     }
 

@@ -371,6 +371,12 @@ pub struct ChildRules {
     /// How long a run whose readiness is reported may take to become ready; none: as long as it takes.
     #[serde(default)]
     pub start_timeout: Option<Duration>,
+    /// How long a run may take from its order to its end before it is stopped as one that failed; none: for ever.
+    #[serde(default)]
+    pub max_runtime: Option<Duration>,
+    /// How long a run may write nothing before it is stopped as one that failed; none: for ever. Only for what is read.
+    #[serde(default)]
+    pub idle_timeout: Option<Duration>,
     /// What its first start, and a start together with its group, waits for.
     pub depends_on: Vec<Dependency>,
     /// Whether its end can end its supervisor, see [`AutoShutdown`].
@@ -389,6 +395,8 @@ impl ChildRules {
             stop: StopSpec::default(),
             readiness: Readiness::Running,
             start_timeout: None,
+            max_runtime: None,
+            idle_timeout: None,
             depends_on: Vec::new(),
             significant: false,
         }

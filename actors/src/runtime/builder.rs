@@ -22,6 +22,7 @@ use crate::policy::escalation::SignalRules;
 use crate::policy::event::TreeEvent;
 use crate::policy::order::{self, RuleError};
 use crate::policy::probe::{self, AfterReady, Probes};
+use crate::policy::run::{Ask, RunRules};
 use crate::policy::spec::{
     ChildName, ChildRules, CommandSpec, Lifetime, NodeId, NodeRules, Readiness, StopSpec,
     SupervisorRules, TreeRules,
@@ -442,7 +443,7 @@ fn jobs_by_node(
         .map(|job| (job.name.clone(), job))
         .collect();
     let mut by_node = HashMap::with_capacity(jobs.len());
-    let stops = stops_by_name(rules);
+    let rules = rules_by_name(rules);
     for node in tree.nodes().filter(|node| !tree.is_supervisor(*node)) {
         let name = tree.name(node);
         let job = jobs.remove(name).ok_or_else(|| StartError::NoWork {
@@ -456,13 +457,19 @@ fn jobs_by_node(
                 child: name.clone(),
             });
         }
-        let stop = stops.get(name).copied().unwrap_or_default();
+        let output = job.output.unwrap_or_else(|| output.clone());
+        let ask = if job.stop_command.is_some() {
+            Ask::Command
+        } else {
+            Ask::Signal
+        };
+        let rules = rules.get(name).map(|rules| run_rules(rules, ask, &output));
         by_node.insert(
             node,
             Job {
                 work: job.work,
-                output: job.output.unwrap_or_else(|| output.clone()),
-                stop,
+                output,
+                rules: rules.unwrap_or_else(|| RunRules::from(StopSpec::default())),
                 probes: probes.map(Arc::new),
                 stop_command: job.stop_command,
             },
@@ -502,20 +509,31 @@ fn find_mut<'a>(
         })
 }
 
-fn stops_by_name(rules: &TreeRules) -> HashMap<&ChildName, StopSpec> {
-    let mut stops = HashMap::new();
+fn run_rules(rules: &ChildRules, ask: Ask, output: &Output) -> RunRules {
+    // Of what is not read nobody knows when it came.
+    let is_read = matches!(output, Output::Lines(_) | Output::Capture { .. });
+    RunRules {
+        ask,
+        timeout: rules.max_runtime,
+        idle_timeout: rules.idle_timeout.filter(|_| is_read),
+        ..RunRules::from(rules.stop)
+    }
+}
+
+fn rules_by_name(rules: &TreeRules) -> HashMap<&ChildName, &ChildRules> {
+    let mut by_name = HashMap::new();
     let mut stack = vec![&rules.root];
     while let Some(supervisor) = stack.pop() {
         for member in &supervisor.members {
             match member {
                 NodeRules::Child(child) => {
-                    stops.insert(&child.name, child.stop);
+                    by_name.insert(&child.name, child);
                 }
                 NodeRules::Supervisor(nested) => stack.push(nested),
             }
         }
     }
-    stops
+    by_name
 }
 
 /// Why a runtime did not start.

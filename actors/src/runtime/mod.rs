@@ -25,8 +25,12 @@ use crate::policy::admission::RequestId;
 use crate::policy::event::{ShutdownReason, TreeEvent};
 use crate::policy::probe::ProbeStatus;
 use crate::policy::spec::{ChildName, NodeId};
+use crate::policy::telemetry::Entry;
+#[cfg(doc)]
+use crate::policy::telemetry::Telemetry;
 use crate::policy::tree::{ChildStatus, Event, Reach, ShutdownMode, State};
 use crate::runtime::guardian::Cleanups;
+use crate::tree::child::Activity;
 use crate::tree::root::RootMsg;
 use crate::tree::signals::{Receipt, SignalsMsg};
 
@@ -192,6 +196,33 @@ impl RuntimeHandle {
             Ok(ractor::rpc::CallResult::Success(status)) => Ok(status),
             Ok(_) | Err(_) => Err(OperationError::Ended),
         }
+    }
+
+    /// What the run of this child does at the moment: when it wrote last, and whether it waits for input.
+    pub async fn activity(&self, name: &str) -> Result<Activity, OperationError> {
+        let node = self.find(&[name])?[0];
+        let ask = |reply| RootMsg::Activity(node, reply);
+        match self.0.root.call(ask, None).await {
+            Ok(ractor::rpc::CallResult::Success(activity)) => Ok(activity),
+            // It was the run that ended, not the root.
+            Ok(_) => Ok(Activity::default()),
+            Err(_) => Err(OperationError::Ended),
+        }
+    }
+
+    /// What was done last and how long it took, the oldest first: the last [`Telemetry::KEPT`] operations. Children are named
+    /// by their places; [`RuntimeHandle::name_of`] says whose they are.
+    pub async fn telemetry(&self) -> Result<Vec<Entry>, OperationError> {
+        match self.0.root.call(RootMsg::Telemetry, None).await {
+            Ok(ractor::rpc::CallResult::Success(entries)) => Ok(entries),
+            Ok(_) | Err(_) => Err(OperationError::Ended),
+        }
+    }
+
+    /// The name of the child or supervisor at this place.
+    pub fn name_of(&self, node: NodeId) -> Option<&ChildName> {
+        let mut names = self.0.names.iter();
+        names.find_map(|(name, place)| (*place == node).then_some(name))
     }
 
     async fn status_of(&self, name: &str) -> Result<ChildStatus, OperationError> {

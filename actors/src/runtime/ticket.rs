@@ -8,6 +8,8 @@ use tracing::debug;
 
 use crate::exec::{Exec, ExecError, ExecOutcome, PendingExec};
 use crate::policy::admission::RequestId;
+use crate::policy::signal::Signal;
+use crate::tree::child::Activity;
 use crate::tree::root::RootMsg;
 
 /// A one-shot command that was asked for. Dropped before its end, it cancels the command.
@@ -58,6 +60,23 @@ impl ExecTicket {
     pub fn cancel(&self) {
         if self.root.cast(RootMsg::CancelExec(self.request)).is_err() {
             debug!("a command was cancelled after the end of the runtime");
+        }
+    }
+
+    /// What it does at the moment; nothing while it waits for its place, and after its end.
+    pub async fn activity(&self) -> Activity {
+        let ask = |reply| RootMsg::ExecActivity(self.request, reply);
+        match self.root.call(ask, None).await {
+            Ok(ractor::rpc::CallResult::Success(activity)) => activity,
+            Ok(_) | Err(_) => Activity::default(),
+        }
+    }
+
+    /// Sends its processes a signal, if they run by then. Nothing follows from that: whether it ends is its own affair.
+    pub fn signal(&self, signal: Signal) {
+        let order = RootMsg::SignalExec(self.request, signal);
+        if self.root.cast(order).is_err() {
+            debug!("a command was signalled after the end of the runtime");
         }
     }
 }

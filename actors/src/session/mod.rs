@@ -28,7 +28,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::exec::{Exec, ExecError, ExecOutcome};
 use crate::os::Kept;
+use crate::policy::admission::ClientId;
 use crate::policy::exit::Exit;
+use crate::policy::signal::Signal;
 use crate::policy::spec::{BaseEnv, CommandSpec};
 use crate::runtime::{ExecTicket, RuntimeHandle};
 use channel::{Said, Script, Status, Stream};
@@ -62,19 +64,25 @@ pub struct SessionSpec {
     pub base_env: BaseEnv,
     /// Set on top of that.
     pub env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
-    /// How long an overrun command may take after it was asked to stop, before the shell is killed.
+    /// What a command that overruns is interrupted with. It goes to the shell as well, which mostly ends with the command.
+    pub interrupt: Signal,
+    /// How long an overrun command may take after it was interrupted, before the shell is killed.
     pub grace: Duration,
+    /// On whose behalf the shell waits for its place.
+    pub client: ClientId,
 }
 
 impl Default for SessionSpec {
-    /// `sh` in the supervisor's directory and environment, with 500 ms of grace.
+    /// `sh` in the supervisor's directory and environment; SIGINT and 500 ms of grace for what overruns.
     fn default() -> Self {
         Self {
             shell: Shell::default(),
             cwd: None,
             base_env: BaseEnv::default(),
             env: Vec::new(),
+            interrupt: Signal::INT,
             grace: Duration::from_millis(500),
+            client: ClientId::default(),
         }
     }
 }
@@ -98,6 +106,7 @@ impl SessionSpec {
             timeout: None,
             grace: self.grace,
             max_output: NOISE_BYTES,
+            client: self.client,
             ..Exec::new(command)
         }
     }
@@ -144,8 +153,10 @@ pub struct LineOutcome {
 pub enum LineEnd {
     /// With this status, as the shell counts: 128+n for one that died of signal n. The session goes on.
     Status(u8),
-    /// It took too long: it was stopped, and the shell ended with it. Directory, variables and functions are lost.
+    /// It took too long: it was interrupted, and the shell ended with it. Directory, variables and functions are lost.
     TimedOut,
+    /// It took too long and was interrupted, and the shell lived to say its status. The session goes on.
+    Interrupted(u8),
     /// The shell itself ended, as `exit` and a failure under `set -e` make it. Directory, variables and functions are lost.
     ShellEnded(Exit),
 }
@@ -153,7 +164,7 @@ pub enum LineEnd {
 impl LineEnd {
     /// Whether the next command runs in a new shell.
     pub fn lost_state(self) -> bool {
-        !matches!(self, Self::Status(_))
+        !matches!(self, Self::Status(_) | Self::Interrupted(_))
     }
 }
 
@@ -195,6 +206,8 @@ struct Live {
     script: Script,
     status: Status,
     ticket: ExecTicket,
+    interrupt: Signal,
+    grace: Duration,
     /// Whether a command was given to it whose status nobody has read.
     is_busy: bool,
 }
@@ -290,6 +303,8 @@ impl Live {
             script,
             status,
             ticket,
+            interrupt: spec.interrupt,
+            grace: spec.grace,
             is_busy: false,
         };
         live.script.write(b"echo 0 >&3\n").await?;
@@ -312,11 +327,16 @@ impl Live {
     ) -> Result<Answer, SessionError> {
         self.is_busy = true;
         let end = match self.say(script, exchange).await? {
-            Some(Said::Status(status)) => LineEnd::Status(status),
-            Some(Said::NotHeard) => return Ok(Answer::NotHeard),
-            Some(Said::Nothing) => LineEnd::ShellEnded(self.end(exchange).await?),
-            None => {
-                self.ticket.cancel();
+            Spoken::InTime(Said::Status(status)) => LineEnd::Status(status),
+            Spoken::InTime(Said::NotHeard) => return Ok(Answer::NotHeard),
+            Spoken::InTime(Said::Nothing) => LineEnd::ShellEnded(self.end(exchange).await?),
+            Spoken::Interrupted(Said::Status(status)) => LineEnd::Interrupted(status),
+            Spoken::Interrupted(Said::Nothing | Said::NotHeard) => {
+                self.end(exchange).await?;
+                LineEnd::TimedOut
+            }
+            Spoken::Never => {
+                self.ticket.signal(Signal::KILL);
                 self.end(exchange).await?;
                 LineEnd::TimedOut
             }
@@ -325,11 +345,18 @@ impl Live {
         Ok(Answer::Ended(end))
     }
 
-    /// Gives the script to the shell and waits for its answer; none within the time.
-    async fn say(&mut self, script: &[u8], exchange: &mut Exchange) -> io::Result<Option<Said>> {
+    /// Gives the script to the shell and waits for its answer; when its time is over it is interrupted, and has the grace to
+    /// answer yet.
+    async fn say(&mut self, script: &[u8], exchange: &mut Exchange) -> io::Result<Spoken> {
+        let Self {
+            script: pipe,
+            status,
+            ticket,
+            ..
+        } = self;
         let answer = async {
-            match self.script.write(script).await {
-                Ok(()) => self.status.read().await,
+            match pipe.write(script).await {
+                Ok(()) => status.read().await,
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Said::NotHeard),
                 Err(error) => Err(error),
             }
@@ -340,9 +367,8 @@ impl Live {
             .deadline
             .map_or(soon, |deadline| deadline.min(soon));
         if let Ok(said) = timeout_at(soon, &mut answer).await {
-            return said.map(Some);
+            return said.map(Spoken::InTime);
         }
-        let deadline = exchange.deadline;
         let pumped = async {
             tokio::select! {
                 biased;
@@ -351,9 +377,19 @@ impl Live {
                 never = exchange.stderr.pump() => match never? {},
             }
         };
-        match deadline {
-            Some(deadline) => timeout_at(deadline, pumped).await.ok().transpose(),
-            None => pumped.await.map(Some),
+        tokio::pin!(pumped);
+        let Some(deadline) = exchange.deadline else {
+            return pumped.await.map(Spoken::InTime);
+        };
+        if let Ok(said) = timeout_at(deadline, &mut pumped).await {
+            return said.map(Spoken::InTime);
+        }
+        ticket.signal(self.interrupt);
+        // One that is stopped neither hears it nor ends.
+        ticket.signal(Signal::CONT);
+        match tokio::time::timeout(self.grace, pumped).await {
+            Ok(said) => said.map(Spoken::Interrupted),
+            Err(_) => Ok(Spoken::Never),
         }
     }
 
@@ -373,6 +409,16 @@ struct Exchange {
     stdout: Stream,
     stderr: Stream,
     deadline: Option<Instant>,
+}
+
+/// What a shell said to a command, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    InTime(Said),
+    /// After the command was interrupted.
+    Interrupted(Said),
+    /// Nothing, although it was interrupted.
+    Never,
 }
 
 /// What came of giving a command to a shell.

@@ -6,20 +6,24 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ractor::concurrency::JoinHandle;
 use ractor::{
-    Actor, ActorProcessingErr, ActorRef, DerivedActorRef, MessagingErr, SupervisionEvent,
+    Actor, ActorProcessingErr, ActorRef, DerivedActorRef, MessagingErr, RpcReplyPort,
+    SupervisionEvent,
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::exec::Stopped;
 use crate::os::check::{CheckFailure, CheckOrder, Errand, Question};
+use crate::os::clock;
 use crate::os::stdin::Stdin;
-use crate::os::{End, Job, News, Observer, Os, Output, Process, SpawnError};
+use crate::os::{End, Job, News, Observer, Os, Output, Process, Rank, SpawnError};
+use crate::policy::event::Bound;
 use crate::policy::run::{self, Run, RunRules, StopCause};
+use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId};
 use crate::tree::log::Chain;
 use crate::tree::probe::ProbeReport;
@@ -36,6 +40,8 @@ pub(crate) enum ChildMsg {
         grace: Duration,
     },
     Kill,
+    /// Send this, and leave it to the run what it makes of that.
+    Signal(Signal),
     GraceElapsed(RunId),
     /// An alarm has rung; perhaps of a run that is over.
     Alarm,
@@ -50,6 +56,8 @@ pub(crate) enum ChildMsg {
     Rung,
     /// The command that asks it to stop is over.
     StopCommandOver(Result<(), CheckFailure>),
+    /// What does it do?
+    Activity(RpcReplyPort<Activity>),
     /// Nothing is left of a command that belonged to the run.
     CommandGone,
     #[cfg(feature = "testing")]
@@ -109,6 +117,12 @@ pub(crate) enum Reported {
         stopped: Option<Stopped>,
     },
     Found(Finding),
+    /// It exceeded a bound on its time, and stops.
+    Overran {
+        bound: Bound,
+        limit: Duration,
+        waits_for_input: bool,
+    },
 }
 
 /// All that a run needs.
@@ -123,10 +137,21 @@ pub(crate) struct RunOrder {
     /// What asks it to stop instead of the signal.
     pub(crate) stop_command: Option<Arc<CommandSpec>>,
     pub(crate) rules: RunRules,
-    /// It is a one-shot command's, so that its actor may carry another afterwards.
-    pub(crate) is_once: bool,
+    pub(crate) rank: Rank,
     pub(crate) os: Arc<dyn Os>,
     pub(crate) report_to: DerivedActorRef<ChildReport>,
+}
+
+/// What a run does at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Activity {
+    /// The run; none: it does not run.
+    pub run: Option<RunId>,
+    /// When it wrote last, by the wall clock, if what it writes is read; none: nothing yet.
+    pub last_output_at: Option<SystemTime>,
+    /// Whether one of its processes waits for something to come on its stdin, as far as can be told.
+    pub waits_for_input: bool,
 }
 
 pub(crate) struct Child;
@@ -376,6 +401,7 @@ impl ChildState {
                 output: order.output,
                 observer,
                 listen: probes.as_ref().and_then(|probes| probes.listen()),
+                rank: order.rank,
             }),
             Work::Task(body) => {
                 task::begin(&body, TaskContext::new(order.name, order.run), observer)
@@ -432,6 +458,7 @@ impl ChildState {
             }
             ChildMsg::Stop { grace } => self.feed(myself, run::Event::StopRequested { grace }),
             ChildMsg::Kill => self.feed(myself, run::Event::KillRequested),
+            ChildMsg::Signal(signal) => self.signal(signal),
             ChildMsg::GraceElapsed(run) if run == self.run => {
                 self.feed(myself, run::Event::GraceElapsed);
             }
@@ -458,6 +485,10 @@ impl ChildState {
                 }
                 self.feed(myself, run::Event::CommandOver);
             }
+            ChildMsg::Activity(reply) => {
+                // Who asked may be gone.
+                drop(reply.send(self.activity()));
+            }
             ChildMsg::CommandGone => self.command_gone(myself),
             #[cfg(feature = "testing")]
             ChildMsg::Panic => panic!("a fault was injected into the actor of run {}", self.run),
@@ -480,6 +511,7 @@ impl ChildState {
                 cause,
                 waited_for_input,
             });
+            self.report_overrun(cause, waited_for_input);
         }
         self.machine = machine;
         if let Some(probes) = &mut self.probes
@@ -495,11 +527,7 @@ impl ChildState {
     fn perform(&mut self, myself: &ActorRef<ChildMsg>, effect: run::Effect) {
         let run = self.run;
         match effect {
-            run::Effect::Signal(signal) => {
-                if let Err(error) = self.process.signal(signal) {
-                    warn!(run = self.run.0, %error, "a signal could not be sent");
-                }
-            }
+            run::Effect::Signal(signal) => self.signal(signal),
             run::Effect::RunCommand => self.run_stop_command(myself),
             run::Effect::Kill => self.process.kill(),
             // Those of a state that has passed are answered with nothing.
@@ -512,6 +540,33 @@ impl ChildState {
                 self.timers
                     .hold(myself.send_after(delay, move || ChildMsg::IdleDue(run)));
             }
+        }
+    }
+
+    fn report_overrun(&self, cause: StopCause, waits_for_input: bool) {
+        if let Some(bound) = cause.bound()
+            && let Some(limit) = self.rules.limit(bound)
+        {
+            self.report(Reported::Overran {
+                bound,
+                limit,
+                waits_for_input,
+            });
+        }
+    }
+
+    fn activity(&self) -> Activity {
+        let ago = self.process.last_output();
+        Activity {
+            run: Some(self.run),
+            last_output_at: ago.and_then(|ago| clock::wall_time().checked_sub(ago)),
+            waits_for_input: self.process.waits_for_input(),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Err(error) = self.process.signal(signal) {
+            warn!(run = self.run.0, %error, "a signal could not be sent");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorId, ActorRef, SpawnErr};
 use tracing::debug;
 
+use crate::os::Rank;
 use crate::policy::spec::{NodeId, RunId};
 use crate::tree::child::{Child, ChildMsg, RunOrder};
 
@@ -34,7 +35,7 @@ impl Children {
         supervisor: ActorCell,
         order: RunOrder,
     ) -> Result<(), SpawnErr> {
-        let (child, run, is_once) = (order.child, order.run, order.is_once);
+        let (child, run, is_once) = (order.child, order.run, order.rank == Rank::OneShot);
         let rested = if is_once { self.resting.pop() } else { None };
         let actor = if let Some(actor) = rested {
             // Should it be gone, its termination is on its way, and with it the loss of this run.

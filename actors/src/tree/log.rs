@@ -25,6 +25,15 @@ pub(crate) fn log(event: &TreeEvent) {
             warn!(%child, run = run.0, ?after, "child not ready in time");
         }
         Fact::Unhealthy { child, run } => warn!(%child, run = run.0, "child unhealthy"),
+        Fact::Overran {
+            child,
+            run,
+            bound,
+            limit,
+            waits_for_input,
+        } => {
+            warn!(%child, run = run.0, ?bound, ?limit, waits_for_input, "child overran");
+        }
         Fact::DependencyRestarted { child, dependency } => {
             info!(%child, %dependency, "dependency restarts");
         }
@@ -52,7 +61,7 @@ pub(crate) fn log(event: &TreeEvent) {
             child,
             run,
             exit,
-            by: EndedBy::Itself | EndedBy::StartTimeout | EndedBy::Liveness,
+            by: EndedBy::Itself | EndedBy::StartTimeout | EndedBy::Liveness | EndedBy::Bound(_),
         } => warn!(%child, run = run.0, %exit, "child exited"),
         Fact::RestartScheduled {
             child,

@@ -16,22 +16,21 @@ use crate::exit;
 use crate::os::clock::Clock;
 use crate::os::force_exit::ForceExit;
 use crate::os::stdin::Stdin;
-use crate::os::{End, Os, Output, SpawnError};
+use crate::os::{End, Os, Output, Rank, SpawnError};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
 use crate::policy::probe::ProbeStatus;
-use crate::policy::run::{Ask, RunRules};
+use crate::policy::run::RunRules;
 use crate::policy::signal::Signal;
-use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId, StopSpec};
+use crate::policy::spec::{ChildName, CommandSpec, NodeId, RunId};
+use crate::policy::telemetry::{Entry, Operation, Outcome, Span, Subject, Telemetry};
 use crate::policy::time::Moment;
 use crate::policy::tree::{ChildStatus, Effect, Event, Finish, Input, ShutdownMode, Timer, Tree};
-#[cfg(feature = "testing")]
-use crate::tree::child::ChildMsg;
-use crate::tree::child::{ChildReport, Reported, RunOrder};
+use crate::tree::child::{Activity, ChildMsg, ChildReport, Reported, RunOrder};
 use crate::tree::children::Children;
 use crate::tree::log::{self, Chain};
-use crate::tree::oneshot::{ExecReply, OneShots};
+use crate::tree::oneshot::{ExecReply, OneShots, Over};
 use crate::tree::probes::{Diagnoses, ProbePlan};
 use crate::tree::signals::SignalOrder;
 use crate::tree::supervisor::{RunLost, Supervisor, SupervisorMsg};
@@ -72,16 +71,22 @@ pub(crate) enum RootMsg {
     },
     /// Nobody waits for this one-shot command any more.
     CancelExec(RequestId),
+    /// This one-shot command is to be sent that.
+    SignalExec(RequestId, Signal),
     ShutDown {
         mode: ShutdownMode,
         reason: ShutdownReason,
     },
     LogStatus,
     Forward(Signal),
+    SignalCame(Signal, Outcome),
     /// The signal actor, whose loss ends the tree.
     SignalsAre(ActorId),
     Status(RpcReplyPort<Vec<ChildStatus>>),
     ProbeStatus(NodeId, RpcReplyPort<ProbeStatus>),
+    Activity(NodeId, RpcReplyPort<Activity>),
+    ExecActivity(RequestId, RpcReplyPort<Activity>),
+    Telemetry(RpcReplyPort<Vec<Entry>>),
     #[cfg(feature = "testing")]
     Inject(crate::testing::Fault),
 }
@@ -104,6 +109,7 @@ impl From<SignalOrder> for RootMsg {
             SignalOrder::ShutDown { mode, reason } => Self::ShutDown { mode, reason },
             SignalOrder::LogStatus => Self::LogStatus,
             SignalOrder::Forward(signal) => Self::Forward(signal),
+            SignalOrder::Came(signal, outcome) => Self::SignalCame(signal, outcome),
         }
     }
 }
@@ -126,7 +132,7 @@ one_way!(ChildReport, RunLost, SignalOrder);
 pub(crate) struct Job {
     pub(crate) work: Work,
     pub(crate) output: Output,
-    pub(crate) stop: StopSpec,
+    pub(crate) rules: RunRules,
     pub(crate) probes: Option<Arc<ProbePlan>>,
     pub(crate) stop_command: Option<Arc<CommandSpec>>,
 }
@@ -170,6 +176,7 @@ pub(crate) struct RootState {
     one_shots: OneShots,
     until_down: Vec<UntilDown>,
     diagnoses: Diagnoses,
+    telemetry: Telemetry,
     survivors: Vec<(ChildName, u32)>,
     finish: Option<Finish>,
 }
@@ -201,6 +208,7 @@ impl Actor for Root {
             one_shots: OneShots::default(),
             until_down: Vec::new(),
             diagnoses: Diagnoses::default(),
+            telemetry: Telemetry::default(),
             survivors: Vec::new(),
             finish: None,
         })
@@ -231,7 +239,9 @@ impl Actor for Root {
             RootMsg::Report(report) => state.reported(&myself, report).await,
             RootMsg::RunLost(RunLost { child, run }) => state.await_gone(&myself, child, run),
             RootMsg::RunGone { child, run } => {
-                state.one_shots.lost(child, run);
+                let over = state.one_shots.lost(child, run);
+                state.note_exec(over);
+                state.note_child(child, run, Outcome::Lost);
                 state
                     .feed(
                         &myself,
@@ -248,13 +258,21 @@ impl Actor for Root {
                 exec,
                 reply,
             } => {
+                let client = exec.client;
                 let stop = state.one_shots.ask(request, exec, reply);
-                state.feed(&myself, Event::Request { request, stop }).await;
+                let event = Event::Request {
+                    request,
+                    stop,
+                    client,
+                };
+                state.feed(&myself, event).await;
             }
             RootMsg::CancelExec(request) => {
-                state.one_shots.cancel(request);
+                let over = state.one_shots.cancel(request);
+                state.note_exec(over);
                 state.feed(&myself, Event::Cancel { request }).await;
             }
+            RootMsg::SignalExec(request, signal) => state.signal_exec(request, signal),
             RootMsg::ShutDown { mode, reason } => {
                 let budget = state.arguments.budget;
                 state
@@ -279,6 +297,20 @@ impl Actor for Root {
             }
             RootMsg::ProbeStatus(child, reply) => {
                 drop(reply.send(state.diagnoses.of(child)));
+            }
+            RootMsg::SignalCame(signal, outcome) => {
+                let begun = state.now();
+                state.note(Operation::Signal(signal), Subject::Tree, outcome, begun);
+            }
+            RootMsg::Activity(child, reply) => {
+                let run = state.arguments.tree.live_run(child);
+                state.ask_activity(run.map(|run| (child, run)), reply);
+            }
+            RootMsg::ExecActivity(request, reply) => {
+                state.ask_activity(state.one_shots.run_of(request), reply);
+            }
+            RootMsg::Telemetry(reply) => {
+                drop(reply.send(state.telemetry.entries()));
             }
             #[cfg(feature = "testing")]
             RootMsg::Inject(fault) => state.inject(fault),
@@ -307,7 +339,7 @@ impl Actor for Root {
 
 impl RootState {
     async fn feed(&mut self, myself: &ActorRef<RootMsg>, event: Event) {
-        let now = Moment::after_begin(self.arguments.begin.elapsed());
+        let now = self.now();
         let input = Input {
             event,
             now,
@@ -319,6 +351,55 @@ impl RootState {
         }
         for effect in self.arguments.tree.next(&input) {
             self.perform(myself, effect).await;
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::after_begin(self.arguments.begin.elapsed())
+    }
+
+    fn note(&mut self, operation: Operation, subject: Subject, outcome: Outcome, begun: Moment) {
+        let at = self.now();
+        self.telemetry.note(Entry {
+            at,
+            operation,
+            subject,
+            outcome,
+            waited: Span::default(),
+            took: at.since(begun).into(),
+        });
+    }
+
+    fn signal_exec(&mut self, request: RequestId, signal: Signal) {
+        if let Some((child, run)) = self.one_shots.run_of(request) {
+            self.children.tell(child, run, ChildMsg::Signal(signal));
+            let (operation, subject) = (Operation::Signal(signal), Subject::Command(request));
+            self.note(operation, subject, Outcome::Done, self.now());
+        }
+    }
+
+    /// Takes note of what was being done to a child, if that is over with this.
+    fn note_child(&mut self, child: NodeId, run: RunId, outcome: Outcome) {
+        // One-shot commands have no job; that one has started does not end its stop.
+        if self.arguments.jobs.contains_key(&child)
+            && let Some((operation, begun)) = self.arguments.tree.under_way(child, run)
+            && (operation, outcome) != (Operation::Stop, Outcome::Done)
+        {
+            self.note(operation, Subject::Child { child, run }, outcome, begun);
+        }
+    }
+
+    /// Takes note of a command that is over.
+    fn note_exec(&mut self, over: Option<Over>) {
+        if let Some(over) = over {
+            self.telemetry.note(Entry {
+                at: self.now(),
+                operation: Operation::Exec,
+                subject: Subject::Command(over.request),
+                outcome: over.outcome,
+                waited: over.timing.queued.into(),
+                took: over.timing.ran.into(),
+            });
         }
     }
 
@@ -351,7 +432,10 @@ impl RootState {
             Effect::Queued { request } => {
                 debug!(request = request.0, "a one-shot command waits for a place");
             }
-            Effect::Rejected { request, why } => self.one_shots.reject(request, why),
+            Effect::Rejected { request, why } => {
+                let over = self.one_shots.reject(request, why);
+                self.note_exec(over);
+            }
             Effect::Announce(event) => self.announce(event),
             Effect::Finished(finish) => self.finish = Some(finish),
         }
@@ -401,29 +485,20 @@ impl RootState {
 
     fn run_order(&mut self, child: NodeId, run: RunId) -> Option<RunOrder> {
         let name = self.arguments.tree.name(child).clone();
-        let mut is_once = false;
         let (work, stdin, output, rules) = if let Some(exec) = self.one_shots.at(child) {
-            is_once = true;
             (exec.work(), exec.stdin(), exec.output(), exec.rules())
         } else {
             let job = self.arguments.jobs.get(&child)?;
-            let rules = RunRules {
-                ask: if job.stop_command.is_some() {
-                    Ask::Command
-                } else {
-                    Ask::Signal
-                },
-                ..RunRules::from(job.stop)
-            };
             (
                 job.work.clone(),
                 Stdin::default(),
                 job.output.clone(),
-                rules,
+                job.rules,
             )
         };
-        // One-shot commands have neither.
+        // One-shot commands have none.
         let job = self.arguments.jobs.get(&child);
+        let rank = job.map_or(Rank::OneShot, |_| Rank::Supervised);
         Some(RunOrder {
             child,
             run,
@@ -432,7 +507,7 @@ impl RootState {
             stdin,
             output,
             rules,
-            is_once,
+            rank,
             probes: job.and_then(|job| job.probes.clone()),
             stop_command: job.and_then(|job| job.stop_command.clone()),
             os: Arc::clone(&self.arguments.os),
@@ -458,6 +533,30 @@ impl RootState {
         match self.arguments.tree.parent(child) {
             NodeId::ROOT => self.children.release(child, run),
             parent => self.order_supervisor(parent, SupervisorMsg::Release { child, run }),
+        }
+    }
+
+    fn tell(&self, child: NodeId, run: RunId, message: ChildMsg) {
+        match self.arguments.tree.parent(child) {
+            NodeId::ROOT => self.children.tell(child, run, message),
+            parent => {
+                let message = Box::new(message);
+                let order = SupervisorMsg::Tell {
+                    child,
+                    run,
+                    message,
+                };
+                self.order_supervisor(parent, order);
+            }
+        }
+    }
+
+    /// What does not run does nothing.
+    fn ask_activity(&self, of: Option<(NodeId, RunId)>, reply: RpcReplyPort<Activity>) {
+        match of {
+            Some((child, run)) => self.tell(child, run, ChildMsg::Activity(reply)),
+            // Who asked may be gone.
+            None => drop(reply.send(Activity::default())),
         }
     }
 
@@ -586,6 +685,19 @@ impl RootState {
                 self.ended(child, run, *end, stopped);
                 Event::Exited { child, run, exit }
             }
+            // Of a one-shot command its result tells.
+            Reported::Overran { .. } if !self.arguments.jobs.contains_key(&child) => return,
+            Reported::Overran {
+                bound,
+                limit,
+                waits_for_input,
+            } => Event::Overran {
+                child,
+                run,
+                bound,
+                limit,
+                waits_for_input,
+            },
             Reported::Found(finding) => match self.diagnoses.note(child, run, finding) {
                 Some(event) => event,
                 None => return,
@@ -596,6 +708,7 @@ impl RootState {
 
     fn started(&mut self, child: NodeId, run: RunId, pid: Option<u32>) -> Event {
         self.one_shots.started(child, run, pid);
+        self.note_child(child, run, Outcome::Done);
         Event::Started { child, run, pid }
     }
 
@@ -608,7 +721,10 @@ impl RootState {
     ) {
         let name = self.arguments.tree.name(child);
         warn!(child = %name, error = %Chain(&error), "child could not start");
-        self.one_shots.not_started(child, run, error, stopped);
+        let failure = error.kind();
+        let over = self.one_shots.not_started(child, run, error, stopped);
+        self.note_exec(over);
+        self.note_child(child, run, Outcome::NotStarted(failure));
     }
 
     fn ended(&mut self, child: NodeId, run: RunId, end: End, stopped: Option<Stopped>) {
@@ -618,7 +734,10 @@ impl RootState {
             self.survivors
                 .extend(end.survivors.iter().map(|pid| (name.clone(), *pid)));
         }
-        self.one_shots.ended(child, run, end, stopped);
+        let exit = end.exit;
+        let over = self.one_shots.ended(child, run, end, stopped);
+        self.note_exec(over);
+        self.note_child(child, run, Outcome::Ended(exit));
     }
 
     fn status(&self) -> Vec<ChildStatus> {
@@ -695,14 +814,8 @@ impl RootState {
         let Some(child) = found.or_else(|| commands.find(|node| tree.name(*node) == child)) else {
             return;
         };
-        let Some(run) = tree.live_run(child) else {
-            return;
-        };
-        match tree.parent(child) {
-            NodeId::ROOT => self.children.tell(child, run, fault),
-            parent => {
-                self.order_supervisor(parent, SupervisorMsg::Inject { child, run, fault });
-            }
+        if let Some(run) = tree.live_run(child) {
+            self.tell(child, run, fault);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::os::signals::Received;
 use crate::policy::escalation::Decision;
 use crate::policy::event::ShutdownReason;
 use crate::policy::signal::Signal;
+use crate::policy::telemetry::Outcome;
 use crate::policy::tree::ShutdownMode;
 
 /// One signal that was received, and what was made of it.
@@ -39,6 +40,8 @@ pub(crate) enum SignalOrder {
     },
     LogStatus,
     Forward(Signal),
+    /// This one came, and led to that.
+    Came(Signal, Outcome),
 }
 
 pub(crate) struct Signals;
@@ -89,6 +92,16 @@ impl SignalsState {
     fn take(&mut self, receipt: Receipt) -> Result<(), ActorProcessingErr> {
         let Receipt { received, decision } = &receipt;
         info!(signal = %received.signal, sender = ?received.sender, ?decision, "signal received");
+        let outcome = match decision {
+            Decision::Nothing(_) | Decision::Refuse | Decision::Reload => Outcome::Ignored,
+            Decision::Shutdown { .. }
+            | Decision::Force { .. }
+            | Decision::Status
+            | Decision::Forward(_)
+            | Decision::ExitNow => Outcome::Done,
+        };
+        // Only a note: should the root be gone, an order to it says so.
+        drop(self.root.cast(SignalOrder::Came(received.signal, outcome)));
         let shut_down = |mode, signal| SignalOrder::ShutDown {
             mode,
             reason: ShutdownReason::Signal(signal),

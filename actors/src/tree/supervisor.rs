@@ -9,7 +9,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEv
 use tracing::error;
 
 use crate::policy::spec::{NodeId, RunId};
-use crate::tree::child::RunOrder;
+use crate::tree::child::{ChildMsg, RunOrder};
 use crate::tree::children::Children;
 
 /// What a nested supervisor is told.
@@ -28,16 +28,16 @@ pub(crate) enum SupervisorMsg {
         child: NodeId,
         run: RunId,
     },
+    /// Pass this on.
+    Tell {
+        child: NodeId,
+        run: RunId,
+        message: Box<ChildMsg>,
+    },
     /// No child of it is left: it may end.
     Close,
     #[cfg(feature = "testing")]
     Panic,
-    #[cfg(feature = "testing")]
-    Inject {
-        child: NodeId,
-        run: RunId,
-        fault: crate::tree::child::ChildMsg,
-    },
 }
 
 /// The actor of a run ended although the run was not over.
@@ -88,11 +88,14 @@ impl Actor for Supervisor {
             SupervisorMsg::Stop { child, run, grace } => state.children.stop(child, run, grace),
             SupervisorMsg::Kill { child, run } => state.children.kill(child, run),
             SupervisorMsg::Release { child, run } => state.children.release(child, run),
+            SupervisorMsg::Tell {
+                child,
+                run,
+                message,
+            } => state.children.tell(child, run, *message),
             SupervisorMsg::Close => state.is_closing = true,
             #[cfg(feature = "testing")]
             SupervisorMsg::Panic => panic!("a fault was injected into the actor of a supervisor"),
-            #[cfg(feature = "testing")]
-            SupervisorMsg::Inject { child, run, fault } => state.children.tell(child, run, fault),
         }
         state.end_if_done(&myself);
         Ok(())

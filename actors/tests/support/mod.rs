@@ -9,7 +9,7 @@ use std::time::Duration;
 use kimi_actors::os::clock::Clock;
 use kimi_actors::os::stdin::Stdin;
 use kimi_actors::os::{
-    End, Job, Line, LineSink, News, Observer, Os, Output, Process, RealOs, RealOsOptions,
+    End, Job, Line, LineSink, News, Observer, Os, Output, Process, Rank, RealOs, RealOsOptions,
     SpawnError,
 };
 use kimi_actors::policy::spec::{ChildName, CommandSpec, RunId};
@@ -180,6 +180,7 @@ pub fn begin(os: &dyn Os, command: CommandSpec, output: Output) -> Begun {
         output,
         observer: Arc::clone(&told) as Arc<dyn Observer>,
         listen: None,
+        rank: Rank::default(),
     });
     Begun { run, process, told }
 }

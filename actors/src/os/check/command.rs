@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use crate::os::check::{CheckFailure, CheckOrder, Tell, quoted};
 use crate::os::stdin::Stdin;
 use crate::os::table::lock;
-use crate::os::{Captured, End, Job, Kept, News, Observer, Os, Output, Process};
+use crate::os::{Captured, End, Job, Kept, News, Observer, Os, Output, Process, Rank};
 use crate::policy::exit::Exit;
 use crate::policy::spec::CommandSpec;
 
@@ -30,6 +30,7 @@ pub(in crate::os) fn begin(
         },
         observer: Arc::new(Examiner(Mutex::new(Some(tell)))),
         listen: None,
+        rank: Rank::default(),
     })
 }
 

@@ -1,13 +1,14 @@
-//! What is said of a run while it lives: that it is ready, is no longer, does not live any more, or takes too long to start.
+//! What is said of a run while it lives: that it is ready, is no longer, does not live any more, takes too long to start, or
+//! runs or is silent for longer than it may.
 //!
-//! A run that is condemned, by its liveness probe or by its start timeout, is stopped like any other, but by no plan: its end
+//! A run that is condemned, by its liveness probe, its start timeout or another bound on its time, is stopped like any other, but by no plan: its end
 //! is decided as that of one that failed by itself, whatever it answers to the stop signal, and it is never stable. A plan that
 //! takes it before it is gone (an operator's stop or restart, its group, the shutdown) makes the verdict void, and one that had
 //! taken it before leaves no place for one.
 
 use std::time::Duration;
 
-use crate::policy::event::{EndedBy, Fact};
+use crate::policy::event::{Bound, EndedBy, Fact};
 use crate::policy::spec::{NodeId, Readiness, RunId};
 use crate::policy::tree::Tree;
 use crate::policy::tree::node::{Body, Deadline, Life, Phase};
@@ -79,6 +80,26 @@ impl Tree {
             let child = self.node(id).name.clone();
             self.announce(Fact::Unhealthy { child, run });
             self.condemn(id, EndedBy::Liveness);
+        }
+    }
+
+    /// A run stops because it exceeded a bound on its time. That it is told to stop once more changes nothing for it.
+    pub(super) fn overran(
+        &mut self,
+        id: NodeId,
+        run: RunId,
+        bound: Bound,
+        (limit, waits_for_input): (Duration, bool),
+    ) {
+        if self.is_live(id, run) && self.may_be_condemned(id) {
+            self.announce(Fact::Overran {
+                child: self.node(id).name.clone(),
+                run,
+                bound,
+                limit,
+                waits_for_input,
+            });
+            self.condemn(id, EndedBy::Bound(bound));
         }
     }
 
@@ -158,8 +179,10 @@ mod tests {
 
     use crate::policy::event::FailedBecause;
     use crate::policy::restart::{Restart, Strategy};
-    use crate::policy::spec::ChildRules;
-    use crate::policy::tree::trial::{Trial, group, name, restarts, service};
+    use crate::policy::spec::{ChildRules, Condition};
+    use crate::policy::tree::trial::{
+        Trial, follower, group, name, restarts, service, with_condition,
+    };
     use crate::policy::tree::{Reach, State};
 
     const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -180,8 +203,14 @@ mod tests {
     type Happening = fn(&mut Trial) -> Vec<String>;
 
     /// The ways in which a run is condemned.
-    fn verdicts() -> [(EndedBy, Happening); 2] {
+    fn verdicts() -> [(EndedBy, Happening); 4] {
         [
+            (EndedBy::Bound(Bound::MaxRuntime), |trial| {
+                trial.overruns("a", Bound::MaxRuntime)
+            }),
+            (EndedBy::Bound(Bound::IdleTimeout), |trial| {
+                trial.overruns("a", Bound::IdleTimeout)
+            }),
             (EndedBy::StartTimeout, |trial| trial.pass(START_TIMEOUT)),
             (EndedBy::Liveness, |trial| trial.unhealthy("a")),
         ]
@@ -285,6 +314,39 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_exceeds_a_bound_on_its_time_is_unstable_however_long_it_ran() {
+        for bound in [Bound::MaxRuntime, Bound::IdleTimeout] {
+            let mut trial = Trial::of(vec![service("a")]).all_ready();
+            let run = trial.run("a");
+            trial.pass(seconds(3600));
+            assert_eq!(trial.overruns("a", bound), ["stop a"]);
+            assert!(trial.facts().contains(&Fact::Overran {
+                child: name("a"),
+                run,
+                bound,
+                limit: seconds(10),
+                waits_for_input: false,
+            }));
+            trial.exits("a", 0);
+            let status = trial.status("a");
+            assert_eq!((status.state, status.unstable), (State::Backoff, 1));
+        }
+    }
+
+    #[test]
+    fn a_task_that_exceeds_a_bound_on_its_time_has_failed() {
+        let task = ChildRules::task(name("a"));
+        let after = with_condition(follower("b", &["a"]), Condition::Succeeded);
+        let mut trial = Trial::of(vec![task, after]);
+        trial.started("a");
+        trial.overruns("a", Bound::MaxRuntime);
+        assert_eq!(trial.exits("a", 0), NOTHING);
+        let status = trial.status("a");
+        assert_eq!(status.failed, Some(FailedBecause::NotRestarted));
+        assert_eq!(trial.state("b"), State::Pending);
+    }
+
+    #[test]
     fn an_unhealthy_run_is_never_stable_and_its_limit_holds() {
         let mut trial = Trial::of(vec![service("a")]).all_ready();
         for count in 1..=5 {
@@ -362,7 +424,10 @@ mod tests {
                 let orders = condemn(&mut trial);
                 assert!(!orders.contains(&"stop a".to_owned()), "{what}: {orders:?}");
                 let is_verdict = |fact: &Fact| {
-                    matches!(fact, Fact::Unhealthy { .. } | Fact::StartTimedOut { .. })
+                    matches!(
+                        fact,
+                        Fact::Unhealthy { .. } | Fact::StartTimedOut { .. } | Fact::Overran { .. }
+                    )
                 };
                 assert!(!trial.facts().iter().any(is_verdict), "{what}");
                 // A shutdown stops the sibling before it.

@@ -50,8 +50,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::admission::{Admission, Rejection, RequestId};
-use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
+use crate::policy::admission::{Admission, ClientId, Rejection, RequestId};
+use crate::policy::event::{Bound, Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
 use crate::policy::order::{self, RuleError};
 use crate::policy::spec::{ChildName, Dialect, Lifetime, NodeId, RunId, StopSpec, TreeRules};
@@ -107,6 +107,9 @@ pub enum Event {
         request: RequestId,
         /// How it is stopped.
         stop: StopSpec,
+        /// On whose behalf.
+        #[serde(default)]
+        client: ClientId,
     },
     /// A one-shot command is no longer wanted.
     Cancel {
@@ -142,6 +145,19 @@ pub enum Event {
         child: NodeId,
         /// The run.
         run: RunId,
+    },
+    /// A run exceeded a bound on its time, and stops for that already: it counts as its own failure.
+    Overran {
+        /// The child.
+        child: NodeId,
+        /// The run.
+        run: RunId,
+        /// Which bound.
+        bound: Bound,
+        /// How long that is.
+        limit: Duration,
+        /// Whether it waited for something to come on its stdin.
+        waits_for_input: bool,
     },
     /// A run that is not ready yet is to have this long from now at least, whatever its start timeout says
     /// (`EXTEND_TIMEOUT_USEC` of `sd_notify(3)`).
@@ -427,11 +443,22 @@ impl Tree {
             Event::Ready { child, run } => self.ready(*child, *run),
             Event::Unready { child, run } => self.unready(*child, *run),
             Event::Unhealthy { child, run } => self.unhealthy(*child, *run),
+            Event::Overran {
+                child,
+                run,
+                bound,
+                limit,
+                waits_for_input,
+            } => self.overran(*child, *run, *bound, (*limit, *waits_for_input)),
             Event::StartExtended { child, run, by } => self.extend_start(*child, *run, *by),
             Event::Exited { child, run, exit } => self.exited(*child, *run, *exit),
             Event::SupervisorLost { supervisor, run } => self.supervisor_lost(*supervisor, *run),
             Event::Due { timer } => self.due(*timer),
-            Event::Request { request, stop } => self.request(*request, *stop),
+            Event::Request {
+                request,
+                stop,
+                client,
+            } => self.request(*request, *stop, *client),
             Event::Cancel { request } => self.cancel(*request),
             Event::StartAll => self.start_all(),
             Event::Start { nodes, reach } => self.start(nodes, *reach),

@@ -203,10 +203,7 @@ impl Tree {
 
     /// Asks a run to stop.
     pub(super) fn tell_to_stop(&mut self, child: NodeId, grace: Duration) {
-        let Life::Live {
-            run, since, origin, ..
-        } = self.node(child).life
-        else {
+        let Life::Live { run, origin, .. } = self.node(child).life else {
             return;
         };
         self.set_life(
@@ -214,7 +211,7 @@ impl Tree {
             Life::Live {
                 run,
                 phase: Phase::Stopping,
-                since,
+                since: self.now,
                 origin,
             },
         );

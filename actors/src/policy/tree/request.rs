@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::policy::admission::{Admitted, Rejection, RequestId};
+use crate::policy::admission::{Admitted, ClientId, Rejection, RequestId};
 use crate::policy::spec::{ChildName, NodeId, StopSpec};
 use crate::policy::tree::node::{Life, Node, Origin, Why};
 use crate::policy::tree::plan::{PlanId, Then};
@@ -21,11 +21,12 @@ pub(super) struct Requests {
 #[derive(Debug)]
 struct Waiting {
     stop: StopSpec,
+    client: ClientId,
     key: u64,
 }
 
 impl Tree {
-    pub(super) fn request(&mut self, request: RequestId, stop: StopSpec) {
+    pub(super) fn request(&mut self, request: RequestId, stop: StopSpec, client: ClientId) {
         if !self.may_start() {
             self.effects.push(Effect::Rejected {
                 request,
@@ -33,11 +34,13 @@ impl Tree {
             });
             return;
         }
-        match self.admission.request(request) {
+        match self.admission.request(client, request) {
             Admitted::Now => self.begin_one_shot(request, stop),
             Admitted::Queued => {
                 let key = self.wake_after(NodeId::ROOT, self.admission.queue_timeout());
-                self.requests.waiting.insert(request, Waiting { stop, key });
+                self.requests
+                    .waiting
+                    .insert(request, Waiting { stop, client, key });
                 self.requests.timers.insert(key, request);
                 self.effects.push(Effect::Queued { request });
             }
@@ -66,7 +69,7 @@ impl Tree {
         self.begin(id, Origin::Operator);
     }
 
-    /// A one-shot command ended; its place goes to the one that waits longest.
+    /// A one-shot command ended; its place goes to the client whose turn it is.
     pub(super) fn one_shot_ended(&mut self, id: NodeId, asked_by: Option<PlanId>) {
         self.set_life(id, Life::Down(Why::Deleted));
         if let Some(request) = self.node(id).request() {
@@ -94,8 +97,8 @@ impl Tree {
         let Some(request) = self.requests.timers.get(&key).copied() else {
             return false;
         };
-        self.forget_waiting(request);
-        if self.admission.withdraw(request) {
+        let waiting = self.forget_waiting(request);
+        if waiting.is_some_and(|waiting| self.admission.withdraw(waiting.client, request)) {
             self.effects.push(Effect::Rejected {
                 request,
                 why: Rejection::QueueTimeout,
@@ -105,9 +108,9 @@ impl Tree {
     }
 
     pub(super) fn cancel(&mut self, request: RequestId) {
-        if self.forget_waiting(request).is_some() {
+        if let Some(waiting) = self.forget_waiting(request) {
             // Who cancels does not wait for an answer; the place in the queue is all that there was.
-            let _was_waiting = self.admission.withdraw(request);
+            let _was_waiting = self.admission.withdraw(waiting.client, request);
         } else if let Some(id) = self.requests.running.get(&request).copied()
             && self.node(id).is_up()
             && self.node(id).plan.is_none()

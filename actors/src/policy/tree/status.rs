@@ -9,8 +9,9 @@ use crate::policy::exit::Exit;
 use crate::policy::order::Need;
 use crate::policy::restart::Restart;
 use crate::policy::spec::{ChildName, Condition, NodeId, RunId};
+use crate::policy::telemetry::Operation;
 use crate::policy::time::Moment;
-use crate::policy::tree::node::{Body, Life, Phase, Wait, Wanted, Why};
+use crate::policy::tree::node::{Body, Life, Origin, Phase, Wait, Wanted, Why};
 use crate::policy::tree::{Phase as TreePhase, Tree};
 
 /// The state of a child as people are shown it.
@@ -145,6 +146,34 @@ impl Tree {
     /// The run of a child that has one, or the life of a supervisor that runs.
     pub fn live_run(&self, id: NodeId) -> Option<RunId> {
         self.node(id).live_run()
+    }
+
+    /// What is being done to this run of a child, and since when; nothing to one that runs.
+    pub fn under_way(&self, id: NodeId, run: RunId) -> Option<(Operation, Moment)> {
+        let node = self.nodes.get(id.index())?;
+        match node.life {
+            Life::Live {
+                run: live,
+                phase,
+                since,
+                origin,
+            } if live == run => {
+                let operation = match (phase, origin) {
+                    (Phase::Starting, Origin::First | Origin::Operator) => Operation::Start,
+                    (Phase::Starting, Origin::Group | Origin::Restart | Origin::Return(_)) => {
+                        Operation::Restart
+                    }
+                    (Phase::Stopping, _) => Operation::Stop,
+                    (Phase::Running | Phase::Ready | Phase::Unready, _) => return None,
+                };
+                Some((operation, since))
+            }
+            Life::Live { .. }
+            | Life::Down(_)
+            | Life::Pending(_)
+            | Life::Held
+            | Life::Backoff { .. } => None,
+        }
     }
 
     /// What a child depends on.

@@ -89,10 +89,7 @@ impl Tree {
 
     pub(super) fn kill(&mut self, child: NodeId) {
         let Life::Live {
-            run,
-            since,
-            origin,
-            phase,
+            run, origin, phase, ..
         } = self.node(child).life
         else {
             return;
@@ -104,7 +101,7 @@ impl Tree {
                 Life::Live {
                     run,
                     phase: Phase::Stopping,
-                    since,
+                    since: self.now,
                     origin,
                 },
             );

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::policy::event::{Fact, ShutdownReason};
+use crate::policy::event::{Bound, Fact, ShutdownReason};
 use crate::policy::exit::Exit;
 use crate::policy::restart::{Restart, Strategy};
 use crate::policy::spec::{
@@ -167,6 +167,17 @@ impl Trial {
     pub(super) fn unhealthy(&mut self, name: &str) -> Vec<String> {
         let (child, run) = self.both(name);
         self.feed(Event::Unhealthy { child, run })
+    }
+
+    pub(super) fn overruns(&mut self, name: &str, bound: Bound) -> Vec<String> {
+        let (child, run) = self.both(name);
+        self.feed(Event::Overran {
+            child,
+            run,
+            bound,
+            limit: Duration::from_secs(10),
+            waits_for_input: false,
+        })
     }
 
     pub(super) fn extends(&mut self, name: &str, by: Duration) -> Vec<String> {
