@@ -15,18 +15,19 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::{DupFlags, FdFlags};
+use rustix::io::{DupFlags, Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::thread::{NanosleepRelativeResult, Timespec};
 
 use crate::os::clone::{self, Extra, Files, Parts, Plan, Stack, Stage};
+use crate::os::contain::{Leaf, Place};
 use crate::os::output::{HeadTail, LineSplitter};
 use crate::os::real::Shared;
 use crate::os::sign::{Beacon, BeaconEnd, Ear, Listen, Sign};
 use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::watch::{Io, Keep, Order, Reader};
-use crate::os::{News, Output, SpawnError, kernel, tee, thread, validate};
+use crate::os::{News, Output, SpawnError, is_exhaustion, kernel, tee, thread, validate};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{BaseEnv, CommandSpec, RunId};
 use crate::policy::time::Moment;
@@ -337,7 +338,8 @@ fn begin(
     let program = validate::terminated(path.clone(), "the program")?;
     fill_arguments(argv, &command)?;
     let mut wires = Wires::new(shared, run, listen)?;
-    fill_environment(envp, &command, wires.socket.as_deref())?;
+    let mark = shared.container.marked(run);
+    fill_environment(envp, &command, wires.socket.as_deref(), &mark)?;
     let directory = command
         .cwd
         .clone()
@@ -351,36 +353,78 @@ fn begin(
         &mut bench.berth,
     )?;
     let ignored = bench.ignored(shared.clock.now());
-    let mut plan = Plan::new(&Parts {
-        path: &program,
-        argv: argv.pointers(),
-        envp: envp.pointers(),
-        directory: directory.as_deref(),
-        stdio: pipes.stdio,
-        extra: wires.extra(),
-        files: files(&shared.pool, &pipes.stdio, wires.extra()),
-        ignored,
-        nofile: shared.pool.child_nofile.map(limit_on_files),
-        cgroup: None,
-    });
+    let mut place = match shared.container.place() {
+        Ok(place) => place,
+        Err(source) => {
+            pipes.abandon(&shared.pool, &mut bench.berth);
+            let step = "make a control group";
+            return Err(SpawnError::System { step, source });
+        }
+    };
+    let (argv_pointers, envp_pointers) = (argv.pointers(), envp.pointers());
+    let new_plan = |place: Option<&Place>| {
+        Plan::new(&Parts {
+            path: &program,
+            argv: argv_pointers,
+            envp: envp_pointers,
+            directory: directory.as_deref(),
+            stdio: pipes.stdio,
+            extra: wires.extra(),
+            files: files(&shared.pool, &pipes.stdio, wires.extra()),
+            ignored,
+            nofile: shared.pool.child_nofile.map(limit_on_files),
+            cgroup: place.map(Place::number),
+        })
+    };
+    let mut plan = new_plan(place.as_ref());
     if !shared.set_cloning(handle) {
         pipes.abandon(&shared.pool, &mut bench.berth);
+        shared.vacate(place);
         return Err(SpawnError::Abandoned);
     }
     let slot = shared.table.slot(handle);
-    let cloned = kernel::with_signals_blocked(|| {
-        clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd)
-    });
+    let cloned = loop {
+        let cloned = kernel::with_signals_blocked(|| {
+            clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd)
+        });
+        let is_refused = |error: &io::Error| !is_exhaustion(error);
+        // Linux 6.14 kills at once who is born into a group that was killed once, unless its parent's was as well.
+        let is_killed = cloned.is_ok() && !plan.has_begun() && !shared.is_doomed(handle);
+        let cloned = if is_killed && place.is_some() {
+            shared.reap(handle);
+            Err(Errno::CANCELED.into())
+        } else {
+            cloned
+        };
+        match (cloned, place.take()) {
+            (Err(error), Some(refused)) if is_refused(&error) => {
+                slot.forget_process();
+                match shared.container.another(refused, error) {
+                    Ok(another) => place = another,
+                    Err(error) => break Err(error),
+                }
+                plan = new_plan(place.as_ref());
+            }
+            (cloned, same) => {
+                place = same;
+                break cloned;
+            }
+        }
+    };
     let readers = pipes.into_readers(&shared.pool, &mut bench.berth);
     wires.given = None;
     if let Err(source) = cloned {
         // The kernel may have written a descriptor there and closed it again.
         slot.forget_process();
         shared.set_waiting(handle);
+        shared.vacate(place);
         return Err(SpawnError::System {
             step: "make a process",
             source,
         });
+    }
+    if let Some(place) = place {
+        shared.keep(handle, place.into_leaf());
     }
     if let Some((stage, source)) = plan.failure() {
         shared.discard(handle);
@@ -698,14 +742,42 @@ impl Shared {
         }
     }
 
+    fn is_doomed(&self, handle: Handle) -> bool {
+        self.table.get(handle).is_none_or(|(_, state)| state.doomed)
+    }
+
+    fn vacate(&self, place: Option<Place>) {
+        if let Some(place) = place {
+            self.container.give_back(place.into_leaf());
+        }
+    }
+
+    /// Remembers in which control group the process is.
+    fn keep(&self, handle: Handle, leaf: Leaf) {
+        if let Some((_, mut state)) = self.table.get(handle) {
+            state.leaf = Some(leaf);
+        }
+    }
+
     /// Reaps a process that is dead or was killed, and that nobody watches.
     fn discard(&self, handle: Handle) {
+        self.reap(handle);
+        let leaf = self
+            .table
+            .get(handle)
+            .and_then(|(_, mut state)| state.leaf.take());
+        if let Some(leaf) = leaf {
+            self.container.give_back(leaf);
+        }
+        self.set_waiting(handle);
+    }
+
+    fn reap(&self, handle: Handle) {
         let (_, pidfd) = self.table.slot(handle).forget_process();
         if pidfd >= 0 {
             drop(kernel::wait_and_reap(pidfd));
             kernel::close(pidfd);
         }
-        self.set_waiting(handle);
     }
 
     /// Hands a new process to the thread that watches, and tells that it has started.
@@ -928,13 +1000,14 @@ fn fill_environment(
     block: &mut Block,
     command: &CommandSpec,
     socket: Option<&Path>,
+    (mark, value): &(&str, String),
 ) -> Result<(), SpawnError> {
     block.clear();
-    let is_replaced = |name: &OsStr| socket.is_some() && name == NOTIFY_SOCKET;
+    let is_replaced = |name: &OsStr| name == *mark || (socket.is_some() && name == NOTIFY_SOCKET);
     let result = match command.base_env {
         BaseEnv::Empty => Ok(()),
         base @ (BaseEnv::Inherited | BaseEnv::Minimal) => std::env::vars_os()
-            .filter(|(name, _)| base.contains(name) && name != NOTIFY_SOCKET)
+            .filter(|(name, _)| base.contains(name) && name != NOTIFY_SOCKET && name != *mark)
             .filter(|(name, _)| !command.env.iter().any(|(set, _)| set == name))
             .try_for_each(|(name, value)| block.push(&[name.as_bytes(), b"=", value.as_bytes()])),
     };
@@ -951,6 +1024,7 @@ fn fill_environment(
                     block.push(&[name.as_bytes(), b"=", value.as_bytes()])
                 })
         })
+        .and_then(|()| block.push(&[mark.as_bytes(), b"=", value.as_bytes()]))
         .and_then(|()| match socket {
             Some(path) => {
                 let path = path.as_os_str().as_bytes();

@@ -17,7 +17,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
-use crate::os::contain::LastPid;
+use crate::os::contain::Swept;
 use crate::os::kernel::{self, Observed, Zombie};
 use crate::os::output::{DRAIN_IDLE, Drain, HeadTail, LineSplitter};
 use crate::os::real::{Shared, contained};
@@ -416,7 +416,6 @@ pub(super) struct Watcher {
     shared: Arc<Shared>,
     scratch: Box<[u8]>,
     due: BinaryHeap<Reverse<(Moment, Due)>>,
-    last_pid: LastPid,
 }
 
 impl Watcher {
@@ -425,7 +424,6 @@ impl Watcher {
             shared,
             scratch: vec![0; SCRATCH_BYTES].into(),
             due: BinaryHeap::new(),
-            last_pid: LastPid::new(),
         }
     }
 
@@ -451,6 +449,7 @@ impl Watcher {
             self.read_all(&mut io, Moment::ZERO);
             self.shared.watch.close(io);
         }
+        self.shared.container.remove();
     }
 
     fn timeout(&self) -> Option<Timespec> {
@@ -561,6 +560,7 @@ impl Watcher {
         if telling == Telling::Already && observed.is_some() {
             drop(kernel::signal_group(pid, Signal::KILL.number()));
         }
+        let leaf = state.leaf.take();
         let io = state.io.take();
         let born = state.born;
         drop(state);
@@ -576,6 +576,7 @@ impl Watcher {
             asked,
             lost: observed.is_none(),
             job,
+            leaf,
             telling,
             captured: None,
         };
@@ -762,8 +763,9 @@ impl Watcher {
     /// Sweeps, reaps and tells: here if it is certain that nobody is left, otherwise in the thread for that.
     fn settle(&self, settling: Settling) {
         let age = self.shared.clock.now().since(settling.born);
-        if settling.lost || self.last_pid.nobody_left(settling.pid, age) {
-            settling.conclude(&self.shared, Vec::new(), Vec::new());
+        let container = &self.shared.container;
+        if container.nobody_left(&settling.dying(), age) {
+            settling.conclude(&self.shared, Swept::default());
         } else {
             Shared::sweep_later(&self.shared, settling);
         }
