@@ -10,7 +10,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -449,6 +449,34 @@ fn begin(
         }));
     }
     shared.adopt(handle, readers, wires, &output)
+}
+
+/// Makes a child in this control group that fails to execute anything, and reaps it.
+pub(super) fn try_out(cgroup: RawFd) -> io::Result<()> {
+    let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
+    let nothing = [std::ptr::null()];
+    let mut plan = Plan::new(&Parts {
+        path: c"/",
+        argv: &nothing,
+        envp: &nothing,
+        directory: None,
+        stdio: [-1; 3],
+        extra: None,
+        files: Files::Copy { limit: 0 },
+        ignored: 0,
+        nofile: None,
+        cgroup: Some(cgroup),
+    });
+    let stack = Stack::new()?;
+    kernel::with_signals_blocked(|| clone::spawn(&mut plan, &stack, &pid, &pidfd))?;
+    let pidfd = pidfd.into_inner();
+    drop(kernel::wait_and_reap(pidfd));
+    kernel::close(pidfd);
+    if plan.has_begun() {
+        Ok(())
+    } else {
+        Err(Errno::CANCELED.into())
+    }
 }
 
 /// The soft limit, within the hard one of now: the child may not raise that.

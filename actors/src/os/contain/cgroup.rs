@@ -19,6 +19,7 @@ use rustix::fs::{Access, FlockOperation, Mode, OFlags};
 
 use crate::os::clock::Clock;
 use crate::os::contain::{DYING, LOOK_PAUSE, identity};
+use crate::os::spawn;
 use crate::os::table::lock;
 
 /// The kill of many may take longer than that of one; so long it is waited for as long as they become fewer.
@@ -56,6 +57,12 @@ pub enum NoCgroup {
         path: PathBuf,
         /// What the kernel calls it.
         kind: String,
+    },
+    /// The kernel makes no process in one, or something keeps it from that.
+    #[error("no process can be made in a control group here: {source}")]
+    NoBirth {
+        /// What the kernel says.
+        source: io::Error,
     },
     /// A file or directory of it cannot be used.
     #[error("no cgroup v2 hierarchy is writable here: {}: {source}", path.display())]
@@ -306,6 +313,19 @@ impl Cgroups {
         }
         ours.give_back(first.into_leaf());
         Ok((ours, left))
+    }
+
+    /// Makes a process in one, which does nothing.
+    pub(super) fn try_out(&self) -> Result<(), NoCgroup> {
+        let tried = self.take().and_then(|place| {
+            let tried = spawn::try_out(place.number());
+            self.give_back(place.into_leaf());
+            tried
+        });
+        tried.map_err(|source| {
+            self.remove();
+            NoCgroup::NoBirth { source }
+        })
     }
 
     fn path_of(&self, leaf: &Leaf) -> PathBuf {

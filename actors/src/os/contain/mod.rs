@@ -179,7 +179,10 @@ impl Container {
         let adopter = Adopter::new(rules.adopter, &everyone);
         let (cgroups, adopter) = match rules.require {
             Some(wanted @ Containment::Cgroup) => {
-                let cgroups = Cgroups::new(count, clock);
+                let cgroups = Cgroups::new(count, clock).and_then(|(cgroups, left)| {
+                    cgroups.try_out()?;
+                    Ok((cgroups, left))
+                });
                 let cgroups = cgroups.map_err(Lacking::from).map_err(refused(wanted))?;
                 (Some(cgroups), adopter.ok())
             }
