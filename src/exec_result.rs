@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kimi_actors::os::{Drained, Kept};
+use kimi_actors::os::{Drained, Kept, Survivor};
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::spec::CommandSpec;
 use kimi_actors::{ExecError, ExecOutcome, How, TimedOut};
@@ -80,7 +80,7 @@ pub struct ExecResult {
     /// Why reading ended.
     pub drained: Option<DrainedWord>,
     /// Processes that it left behind and that could not be killed.
-    pub escaped: Vec<u32>,
+    pub escaped: Vec<Escaped>,
     /// Processes that it left behind and that were killed.
     pub killed: Vec<u32>,
     /// The largest resident memory of any of its processes, in bytes, where that is known.
@@ -97,6 +97,27 @@ pub struct ExecResult {
     /// Why it did not run, or why nothing is known of its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A process that could not be killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Escaped {
+    /// The process.
+    pub pid: u32,
+    /// What it executes, without arguments.
+    pub command: String,
+    /// How it got away: `unkillable`, `own_session` or `unattributed`.
+    pub how: &'static str,
+}
+
+impl Escaped {
+    fn new(survivor: &Survivor) -> Self {
+        Self {
+            pid: survivor.pid,
+            command: survivor.command.clone(),
+            how: survivor.escaped.as_str(),
+        }
+    }
 }
 
 /// What brought the end of a command about.
@@ -246,7 +267,7 @@ impl ExecResult {
             stderr: StreamResult::new(&captured.stderr),
             last_output_at: captured.last_output.map(at),
             drained: Some(DrainedWord::new(captured.drained)),
-            escaped: outcome.survivors.clone(),
+            escaped: outcome.survivors.iter().map(Escaped::new).collect(),
             killed: outcome.killed.clone(),
             max_rss: outcome.max_rss,
             cpu_ms: milliseconds(outcome.cpu),

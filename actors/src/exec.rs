@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::os::chunks::{self, Chunks};
 use crate::os::stdin::Stdin;
-use crate::os::{Captured, ChunkSink, Drained, End, Kept, Output, SpawnError};
+use crate::os::{Captured, ChunkSink, Drained, End, Kept, Output, SpawnError, Survivor};
 use crate::policy::admission::{ClientId, Rejection, RequestId};
 use crate::policy::exit::Exit;
 use crate::policy::run::{OnOutputLimit, RunRules, StopCause};
@@ -126,7 +126,7 @@ pub struct ExecOutcome {
     /// Processes that it left behind and that were killed.
     pub killed: Vec<u32>,
     /// Processes that it left behind and that could not be killed.
-    pub survivors: Vec<u32>,
+    pub survivors: Vec<Survivor>,
     /// Processor time.
     pub cpu: Duration,
     /// The largest resident memory of any of its processes, in bytes, where it is known; see [`End::max_rss`].

@@ -729,7 +729,7 @@ async fn a_minimal_environment_has_no_more_than_it_says() {
     let text = text(&ended(exec).await);
     let names = text.lines().filter_map(|line| line.split_once('='));
     for (name, _) in names {
-        let ours = ["GIVEN", "KIMI_CHILD", "KIMI_RUN_ID"];
+        let ours = ["GIVEN", "KIMI_CHILD", "KIMI_RUN", "KIMI_RUN_ID"];
         // The shell adds some of its own.
         let shells = ["PWD", "OLDPWD", "SHLVL", "_"];
         let known = [&BaseEnv::MINIMAL[..], &ours, &shells].concat();

@@ -18,7 +18,7 @@ use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{BaseEnv, CommandSpec};
 use support::{
     Begun, Footprint, Lines, assert_alive, assert_same, bash, begin, eventually, real_os, shell,
-    state_of, wait_until_dead, wait_until_gone,
+    spare_os, state_of, wait_until_dead, wait_until_gone,
 };
 
 const CAPTURE: Output = Output::Capture {
@@ -450,7 +450,7 @@ fn killing_all_kills_all_and_dropping_the_runtime_too() {
 #[test]
 fn many_short_runs_leave_nothing_behind() {
     let _alone = alone();
-    let os = real_os(256);
+    let os = spare_os(256);
     // The first few start the threads.
     let warm: Vec<_> = (0..20)
         .map(|_| shell(&*os, "sleep 0 & exit 0", CAPTURE))

@@ -33,7 +33,7 @@ use kimi_actors::testing::FakeOs;
 use kimi_actors::{Runtime, ShutdownTimeout, SignalOptions, StartError};
 use support::{
     Begun, Footprint, Lines, Told, assert_alive, assert_same, bash, begin, eventually, real_os,
-    shell, state_of, wait_until_dead, wait_until_gone,
+    shell, spare_os, state_of, wait_until_dead, wait_until_gone,
 };
 
 const ROLE: &str = "KIMI_TEST_ROLE";
@@ -361,7 +361,8 @@ fn without_descriptors() {
     let end = run.told.end();
     rustix::process::setrlimit(rustix::process::Resource::Nofile, former).unwrap();
     wait_until_dead(left);
-    let named = [end.killed, end.survivors].concat();
+    let survivors = end.survivors.iter().map(|survivor| survivor.pid);
+    let named: Vec<u32> = end.killed.iter().copied().chain(survivors).collect();
     assert_eq!(named, [left]);
     wait_until_gone(&*os, run.run);
 }
@@ -628,7 +629,7 @@ fn memory_bytes(of: &str) -> u64 {
 #[test]
 fn two_thousand_runs_cost_no_memory_no_descriptor_and_no_thread() {
     let _alone = alone();
-    let os = real_os(64);
+    let os = spare_os(64);
     let round = |count: usize| {
         for batch in 0..count / 20 {
             let lines: Arc<dyn LineSink> = Arc::new(Lines::default());
@@ -728,6 +729,7 @@ fn children_get_the_limit_on_open_files_that_is_set_for_them() {
     let os = RealOs::new(&RealOsOptions {
         slots: 4,
         child_nofile: Some(321),
+        ..RealOsOptions::default()
     })
     .unwrap();
     let run = shell(&os, "ulimit -Sn", CAPTURE);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use kimi_actors::os::chunks::{Chunk, Chunks};
 use kimi_actors::os::stdin::Stdin;
-use kimi_actors::os::{Captured, Kept, Stream, signals};
+use kimi_actors::os::{Captured, Kept, Stream, Survivor, signals};
 use kimi_actors::policy::event::ShutdownReason;
 use kimi_actors::policy::run::OnOutputLimit;
 use kimi_actors::policy::spec::CommandSpec;
@@ -30,6 +30,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
+use crate::cli::contain::{self, ContainArgs};
 use crate::cli::{Context, Error, out};
 use crate::document::Source;
 use crate::document::problem::Problems;
@@ -81,6 +82,9 @@ pub struct ExecArgs {
     /// Print one object that says what became of it, with its output, and nothing else
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub(super) contain: ContainArgs,
 
     /// Run this line by /bin/sh instead of a command
     #[arg(long, value_name = "LINE", conflicts_with = "command")]
@@ -167,6 +171,7 @@ impl ExecFailure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotAVariable | Self::InvalidEnvFile(_) => exit_code::USAGE,
+            Self::Runtime(error) if contain::is_lacking(error) => exit_code::INVALID_CONFIGURATION,
             Self::NotRun(error) => exit_code::of_exec_error(error),
             Self::UnreadableEnvFile(_) | Self::Runtime(_) | Self::Setup(_) => {
                 exit_code::EXEC_FAILED
@@ -197,7 +202,7 @@ pub fn run(args: &ExecArgs, context: &Context) -> Result<ExitCode, Error> {
         .enable_time()
         .build()
         .map_err(ExecFailure::Setup)?;
-    let code = runtime.block_on(supervise(exec, way))?;
+    let code = runtime.block_on(supervise(exec, way, args.contain))?;
     Ok(ExitCode::from(code))
 }
 
@@ -285,8 +290,9 @@ fn way(args: &ExecArgs, settings: &Children, exec: &mut Exec) -> Way {
     }
 }
 
-async fn supervise(exec: Exec, way: Way) -> Result<u8, ExecFailure> {
+async fn supervise(exec: Exec, way: Way, contain: ContainArgs) -> Result<u8, ExecFailure> {
     let tree = Runtime::builder()
+        .containment(contain.rules())
         .signals(SignalOptions::default())
         .force_exit(ForceExitPolicy::ExitProcess)
         .start_idle()
@@ -295,6 +301,12 @@ async fn supervise(exec: Exec, way: Way) -> Result<u8, ExecFailure> {
     // A signal may lead it already; in any case nothing is left to be stopped.
     let report = tree.shutdown().await;
     let code = shown?;
+    let unnamed = report.survivors.iter().filter(|(child, _)| child.is_none());
+    let code = if unnamed.map(|(_, survivor)| talk_of(survivor)).count() > 0 && code == 0 {
+        exit_code::FAILED
+    } else {
+        code
+    };
     Ok(match report.reason {
         ShutdownReason::Signal(_) => exit_code::of_report(&report),
         ShutdownReason::Asked
@@ -371,12 +383,14 @@ fn ended(result: Result<ExecOutcome, ExecError>) -> Result<u8, ExecFailure> {
         };
         out::talk(&format!("kimi-shell: {what}{hint}\n"));
     }
-    for pid in outcome.survivors {
-        out::talk(&format!(
-            "kimi-shell: process {pid} of the command could not be killed\n"
-        ));
+    for survivor in outcome.survivors {
+        talk_of(&survivor);
     }
     Ok(code)
+}
+
+fn talk_of(survivor: &Survivor) {
+    out::talk(&format!("kimi-shell: {survivor}\n"));
 }
 
 /// Whether nobody is to be waited for any more.

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod completion;
 pub mod config;
+pub mod contain;
 pub mod exec;
 pub mod graph;
 pub mod help;
@@ -180,7 +181,7 @@ impl Error {
                 exit_code::INVALID_CONFIGURATION
             }
             Self::NoSuchHelp { .. } | Self::UnknownName { .. } => exit_code::USAGE,
-            Self::Session(_) => exit_code::EXEC_FAILED,
+            Self::Session(error) => error.exit_code(),
             Self::NoDirectory(_)
             | Self::Output(_)
             | Self::Toml(_)

@@ -15,6 +15,7 @@ use kimi_actors::{ForceExitPolicy, Runtime, RuntimeHandle, SignalOptions, StartE
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::cli::contain::{self, ContainArgs};
 use crate::cli::{Error, out};
 use crate::exit_code;
 use crate::quantity;
@@ -42,6 +43,9 @@ pub struct SessionArgs {
     /// How much of each stream is kept of each command, such as `10MiB`
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "10MiB")]
     pub max_output: usize,
+
+    #[command(flatten)]
+    pub(super) contain: ContainArgs,
 
     /// Where the shell starts
     #[arg(long, value_name = "DIRECTORY")]
@@ -97,6 +101,20 @@ pub enum SessionVerbError {
     TooLong,
 }
 
+impl SessionVerbError {
+    /// The code that the program ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Runtime(error) if contain::is_lacking(error) => exit_code::INVALID_CONFIGURATION,
+            Self::Setup(_)
+            | Self::Runtime(_)
+            | Self::Session(_)
+            | Self::Input(_)
+            | Self::TooLong => exit_code::EXEC_FAILED,
+        }
+    }
+}
+
 /// Runs the commands until the input ends, or a signal comes.
 pub fn run(args: &SessionArgs) -> Result<ExitCode, Error> {
     signals::normalise();
@@ -109,6 +127,7 @@ pub fn run(args: &SessionArgs) -> Result<ExitCode, Error> {
 
 async fn converse(args: &SessionArgs) -> Result<ExitCode, Error> {
     let handle = Runtime::builder()
+        .containment(args.contain.rules())
         .signals(SignalOptions::default())
         .force_exit(ForceExitPolicy::ExitProcess)
         .start()

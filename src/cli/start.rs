@@ -21,6 +21,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
+use crate::cli::contain::{self, ContainArgs};
 use crate::cli::screen::{Screen, Style};
 use crate::cli::{Context, Error, FileArgs};
 use crate::critical_path::StartUp;
@@ -57,6 +58,9 @@ pub struct StartArgs {
     /// Stop everything when a service or task fails
     #[arg(long)]
     pub abort_on_failure: bool,
+
+    #[command(flatten)]
+    pub(super) contain: ContainArgs,
 }
 
 /// How `start` shows what happens; on a terminal, one line a child unless one of these is chosen.
@@ -104,6 +108,7 @@ impl ForegroundError {
             Self::Programs(_) | Self::Refused(_) | Self::Runtime(StartError::Rules { .. }) => {
                 exit_code::INVALID_CONFIGURATION
             }
+            Self::Runtime(error) if contain::is_lacking(error) => exit_code::INVALID_CONFIGURATION,
             Self::Runtime(_) | Self::Setup(_) => exit_code::FAILED,
         }
     }
@@ -253,6 +258,7 @@ async fn supervise(
         .probes(manifest.probes)
         .stop_commands(manifest.stop_commands)
         .child_descriptors(child_descriptors)
+        .containment(args.contain.rules())
         .output(Output::Lines(Arc::new(screen.sink())))
         .shutdown_timeout(shutdown_timeout)
         .force_exit(ForceExitPolicy::ExitProcess);
@@ -271,6 +277,9 @@ async fn supervise(
     }
     log_to(&screen);
     let handle = builder.start_idle().await?;
+    for note in handle.notes() {
+        screen.note(note);
+    }
     for warning in &manifest.warnings {
         screen.note(&format!("warning: {warning}"));
     }
@@ -291,8 +300,9 @@ async fn supervise(
     }
     begin(&handle, &names_to_start);
     let report = handle.wait().await;
-    for (child, pid) in &report.survivors {
-        screen.note(&format!("{child}: process {pid} could not be killed"));
+    for (child, survivor) in &report.survivors {
+        let whose = child.as_ref().map(|child| format!("{child}: "));
+        screen.note(&format!("{}{survivor}", whose.unwrap_or_default()));
     }
     screen.finish();
     Ok(report)

@@ -40,6 +40,7 @@ pub(super) struct Plan<'a> {
     processors: *const CpuSet,
     cgroup: Option<RawFd>,
     reset_all: bool,
+    has_begun: AtomicBool,
     stage: AtomicU32,
     errno: AtomicI32,
     _borrows: PhantomData<&'a CStr>,
@@ -147,10 +148,16 @@ impl<'a> Plan<'a> {
             processors: parts.processors.map_or(ptr::null(), ptr::from_ref),
             cgroup: parts.cgroup,
             reset_all: false,
+            has_begun: AtomicBool::new(false),
             stage: AtomicU32::new(0),
             errno: AtomicI32::new(0),
             _borrows: PhantomData,
         }
+    }
+
+    /// Whether the child has carried out anything at all; if not, it was killed before that.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
     }
 
     /// Where and why the child failed, if it did before the program ran.
@@ -247,7 +254,7 @@ pub(super) fn spawn(
     pid: &AtomicI32,
     pidfd: &AtomicI32,
 ) -> io::Result<()> {
-    if !NO_CLONE3.load(Ordering::Relaxed) {
+    if plan.cgroup.is_some() || !NO_CLONE3.load(Ordering::Relaxed) {
         match clone3(plan, stack, pid, pidfd) {
             Err(error)
                 if matches!(
@@ -329,6 +336,7 @@ fn outcome(result: isize) -> io::Result<()> {
 extern "C" fn child(plan: *const Plan<'_>) -> ! {
     // SAFETY: the parent's thread waits, and with it the plan stays.
     let plan = unsafe { &*plan };
+    plan.has_begun.store(true, Ordering::Release);
     let (stage, errno) = match carry_out(plan) {
         Ok(never) => match never {},
         Err(failure) => failure,

@@ -42,8 +42,11 @@ use crate::os::sign::Listen;
 use crate::os::stdin::Stdin;
 use crate::policy::exit::{Exit, StartFailure};
 use crate::policy::signal::Signal;
-use crate::policy::spec::{ChildName, CommandSpec, RunId};
+use crate::policy::spec::{ChildName, CommandSpec, Containment, RunId};
 
+pub use contain::{
+    ContainmentError, ContainmentRules, Escape, Lacking, NoAdopter, NoCgroup, Survivor,
+};
 pub use real::{RealOs, RealOsError, RealOsOptions};
 pub use validate::resolve;
 
@@ -62,6 +65,22 @@ pub trait Os: Send + Sync + 'static {
 
     /// How many runs have a process that is not reaped.
     fn live(&self) -> usize;
+
+    /// What holds the processes of a run together.
+    fn containment(&self) -> Containment {
+        Containment::Group
+    }
+
+    /// What is to be said of how it was set up: sentences for people, mostly none.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// No run is to come for now: ends whatever got away from the runs that were, and removes what was made for them. Returns
+    /// who could not be ended. May take a moment, and does nothing while there is a run.
+    fn finish(&self) -> Vec<Survivor> {
+        Vec::new()
+    }
 
     /// Makes a check and tells its answer, at most once, from any thread.
     ///
@@ -172,11 +191,11 @@ pub struct End {
     /// The largest resident memory of any of these, in bytes. Only where it is known to be true: what a program has used is
     /// counted together with what its parent had when it started it, so nothing is said of one smaller than the supervisor.
     pub max_rss: Option<u64>,
-    /// Processes of its session that outlived the leader and were killed. Empty for a run that ended unasked: that is told
-    /// at once, and what is left is killed right after.
+    /// Its processes that outlived the leader and were killed. Empty for a run that ended unasked: that is told at once, and
+    /// what is left is killed right after.
     pub killed: Vec<u32>,
     /// Processes that could not be killed.
-    pub survivors: Vec<u32>,
+    pub survivors: Vec<Survivor>,
     /// What it wrote, if that was captured.
     pub captured: Option<Captured>,
 }

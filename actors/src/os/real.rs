@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::os::check::{self, CheckOrder, Net, Question, Tell};
 use crate::os::clock::Clock;
-use crate::os::contain::LastPid;
+use crate::os::contain::{Container, ContainmentError, ContainmentRules, Living, Survivor};
 use crate::os::linger::Over;
 use crate::os::reap::Sweeper;
 use crate::os::sign::Directory;
@@ -17,7 +17,7 @@ use crate::os::table::{Gone, Handle, Phase, Table};
 use crate::os::watch::{Watch, Watcher};
 use crate::os::{Job, News, Os, Process, SignalError, SpawnError, thread, waiting};
 use crate::policy::signal::Signal;
-use crate::policy::spec::RunId;
+use crate::policy::spec::{Containment, RunId};
 
 /// What a [`RealOs`] is made with.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct RealOsOptions {
     pub slots: usize,
     /// The soft limit on open files that children get; ours if absent. For a host that has raised its own.
     pub child_nofile: Option<u64>,
+    /// What holds the processes of a run together.
+    pub containment: ContainmentRules,
 }
 
 impl Default for RealOsOptions {
@@ -33,20 +35,32 @@ impl Default for RealOsOptions {
         Self {
             slots: 16 * 1024,
             child_nofile: None,
+            containment: ContainmentRules::default(),
         }
     }
 }
 
-/// Why the threads and descriptors that processes need could not be had.
+/// Why what processes need could not be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {step}")]
-pub struct RealOsError {
-    /// What was tried, as a verb and an object.
-    pub step: &'static str,
-    /// What the kernel says.
-    #[source]
-    pub source: io::Error,
+pub enum RealOsError {
+    /// A thread or descriptor.
+    #[error("cannot {step}")]
+    System {
+        /// What was tried, as a verb and an object.
+        step: &'static str,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// The containment that was insisted on.
+    #[error(transparent)]
+    Containment(#[from] ContainmentError),
 }
+
+/// How long the end of the last run is waited for, which was told already.
+const LAST_END: Duration = Duration::from_millis(250);
+/// How often to look for it.
+const LAST_END_PAUSE: Duration = Duration::from_millis(1);
 
 /// Real processes. Dropping it kills them all; its threads end once they are reaped.
 pub struct RealOs {
@@ -60,7 +74,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) watch: Watch,
     pub(super) sweeper: Sweeper,
-    pub(super) last_pid: LastPid,
+    pub(super) container: Container,
     pub(super) over: Over,
     pub(super) sockets: Directory,
     net: Arc<Net>,
@@ -70,14 +84,15 @@ pub(super) struct Shared {
 impl RealOs {
     /// Starts the two threads that are always there.
     pub fn new(options: &RealOsOptions) -> Result<Self, RealOsError> {
-        let failed = |step| move |source| RealOsError { step, source };
+        let failed = |step| move |source| RealOsError::System { step, source };
+        let clock = Clock::start();
         let shared = Arc::new(Shared {
-            clock: Clock::start(),
+            clock,
             table: Table::new(options.slots),
             pool: Pool::new(options.child_nofile).map_err(failed("prepare to start processes"))?,
             watch: Watch::new().map_err(failed("prepare to watch processes"))?,
-            sweeper: Sweeper::new(),
-            last_pid: LastPid::new(),
+            sweeper: Sweeper::default(),
+            container: Container::new(&options.containment, clock)?,
             over: Over::default(),
             sockets: Directory::default(),
             net: Arc::new(Net::default()),
@@ -96,7 +111,7 @@ impl RealOs {
 impl Drop for RealOs {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        self.shared.table.kill_all();
+        self.kill_all();
         self.shared.close_if_over();
         self.shared.pool.close();
         self.shared.net.close();
@@ -132,11 +147,33 @@ impl Os for RealOs {
     }
 
     fn kill_all(&self) {
+        // First those that are to be known as killed from outside, then all that they may have around them.
         self.shared.table.kill_all();
+        self.shared.container.kill_all();
     }
 
     fn live(&self) -> usize {
         self.shared.table.live()
+    }
+
+    fn containment(&self) -> Containment {
+        self.shared.container.mode()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.shared.container.notes().to_vec()
+    }
+
+    fn finish(&self) -> Vec<Survivor> {
+        let patience = self.shared.clock.now() + LAST_END;
+        while self.live() > 0 {
+            // Of several runtimes that share this one, the last tidies up.
+            if self.shared.clock.now() >= patience {
+                return Vec::new();
+            }
+            std::thread::park_timeout(LAST_END_PAUSE);
+        }
+        self.shared.container.finish()
     }
 
     fn check(&self, order: CheckOrder, tell: Tell) -> Box<dyn Send> {
@@ -170,7 +207,17 @@ impl Process for RealProcess {
             }
             return Ok(());
         }
-        slot.signal(signal).map_err(|source| SignalError {
+        let sent = slot.signal(signal);
+        let leader = slot.pid.load(Ordering::Acquire);
+        match (&state.leaf, self.handle) {
+            (Some(leaf), _) => self.shared.container.signal_others(leaf, leader, signal),
+            (None, Some(handle)) => {
+                drop(state);
+                Shared::signal_others_later(&self.shared, handle, leader, signal);
+            }
+            (None, None) => {}
+        }
+        sent.map_err(|source| SignalError {
             signal,
             run: self.run,
             source,
@@ -262,6 +309,16 @@ impl Shared {
             self.watch.wake();
             self.sweeper.close();
         }
+    }
+}
+
+impl Living for Shared {
+    fn lives(&self, run: RunId) -> bool {
+        self.table.has(run)
+    }
+
+    fn are_more_than(&self, dying: usize) -> bool {
+        self.table.live() > dying
     }
 }
 

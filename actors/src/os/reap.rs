@@ -1,11 +1,11 @@
-//! The last steps of a run: sweep its session, reap its leader, tell its end.
+//! The last steps of a run: kill what it has left, reap its leader, tell its end. And the thread for what takes longer.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::os::contain::{self, Everyone};
+use crate::os::contain::{self, Dying, Leaf, Survivor, Swept};
 use crate::os::kernel::{self, Observed, Zombie};
 use crate::os::real::{Shared, contained};
 use crate::os::table::{Gone, Handle, Phase, lock};
@@ -26,6 +26,8 @@ pub(super) struct Settling {
     /// Somebody else has reaped it: its ids name nothing any more.
     pub(super) lost: bool,
     pub(super) job: Box<Job>,
+    /// The control group that it is in.
+    pub(super) leaf: Option<Leaf>,
     pub(super) telling: Telling,
     /// What it wrote, with why reading ended.
     pub(super) captured: Option<(Box<Io>, Drained)>,
@@ -47,8 +49,22 @@ pub(super) enum Telling {
 }
 
 impl Settling {
+    pub(super) fn dying(&self) -> Dying<'_> {
+        Dying {
+            leader: self.pid,
+            run: self.job.run,
+            leaf: self.leaf.as_ref(),
+            is_lost: self.lost,
+        }
+    }
+
     /// Tells how it ended.
-    pub(super) fn tell(&self, killed: Vec<u32>, survivors: Vec<u32>, captured: Option<Captured>) {
+    pub(super) fn tell(
+        &self,
+        killed: Vec<u32>,
+        survivors: Vec<Survivor>,
+        captured: Option<Captured>,
+    ) {
         let end = Box::new(End {
             exit: self.observed.exit,
             asked: self.asked,
@@ -69,7 +85,11 @@ impl Settling {
     }
 
     /// Reaps it, tells what is left to be told, and lets go of the slot.
-    pub(super) fn conclude(mut self, shared: &Shared, killed: Vec<u32>, survivors: Vec<u32>) {
+    pub(super) fn conclude(mut self, shared: &Shared, Swept { killed, survivors }: Swept) {
+        // First of all, so that the next run finds it.
+        if let Some(leaf) = self.leaf.take() {
+            shared.container.give_back(leaf);
+        }
         let captured = self.captured.take().and_then(|(io, drained)| {
             let captured = io.into_captured(drained, &shared.watch, shared.clock.now());
             shared.table.finish_io(self.handle);
@@ -98,8 +118,8 @@ impl Settling {
 }
 
 /// The thread that sweeps, and what waits for it.
+#[derive(Default)]
 pub(super) struct Sweeper {
-    everyone: Everyone,
     state: Mutex<SweeperState>,
     wake: Condvar,
 }
@@ -108,37 +128,45 @@ pub(super) struct Sweeper {
 struct SweeperState {
     /// Bounded by the slots of the table.
     queue: VecDeque<Settling>,
+    /// Bounded by what is asked of a run before it ends: a signal or two.
+    signals: Vec<Signalled>,
     is_started: bool,
     closing: bool,
 }
 
-impl Sweeper {
-    pub(super) fn new() -> Self {
-        Self {
-            everyone: Everyone::new(),
-            state: Mutex::default(),
-            wake: Condvar::new(),
-        }
-    }
+/// A leader whose session has been sent a signal, but for those outside its group.
+struct Signalled {
+    handle: Handle,
+    leader: i32,
+    signal: Signal,
+}
 
+impl Sweeper {
     pub(super) fn close(&self) {
         lock(&self.state).closing = true;
         self.wake.notify_all();
     }
 
-    fn next(&self) -> Vec<Settling> {
+    fn next(&self) -> (Vec<Signalled>, Vec<Settling>) {
         let mut state = lock(&self.state);
-        while state.queue.is_empty() && !state.closing {
+        while state.is_idle() && !state.closing {
             state = self
                 .wake
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if state.queue.is_empty() {
+        if state.is_idle() {
             // A later one starts a new thread.
             state.is_started = false;
         }
-        state.queue.drain(..).collect()
+        let signals = std::mem::take(&mut state.signals);
+        (signals, state.queue.drain(..).collect())
+    }
+}
+
+impl SweeperState {
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.signals.is_empty()
     }
 }
 
@@ -188,6 +216,7 @@ impl Shared {
         if telling == Telling::Already && observed.is_some() {
             drop(kernel::signal_group(pid, Signal::KILL.number()));
         }
+        let leaf = state.leaf.take();
         let io = state.io.take();
         let born = state.born;
         drop(state);
@@ -204,6 +233,7 @@ impl Shared {
             asked,
             lost,
             job,
+            leaf,
             telling,
             captured: None,
             is_watched: phase == Phase::Running,
@@ -214,8 +244,8 @@ impl Shared {
     /// Sweeps, reaps and tells: here if it is certain that nobody is left, otherwise in the thread for that.
     pub(super) fn settle(shared: &Arc<Self>, settling: Settling) {
         let age = shared.clock.now().since(settling.born);
-        if settling.lost || shared.last_pid.nobody_left(settling.pid, age) {
-            settling.conclude(shared, Vec::new(), Vec::new());
+        if shared.container.nobody_left(&settling.dying(), age) {
+            settling.conclude(shared, Swept::default());
         } else {
             Self::sweep_later(shared, settling);
         }
@@ -223,8 +253,28 @@ impl Shared {
 
     /// Hands a run to the sweeping thread. All that wait are swept in one pass.
     pub(super) fn sweep_later(shared: &Arc<Self>, settling: Settling) {
+        Self::have_swept(shared, |state| state.queue.push_back(settling));
+    }
+
+    /// Sends a signal to those of a leader's session who are outside its group. All that wait are looked for in one pass.
+    pub(super) fn signal_others_later(
+        shared: &Arc<Self>,
+        handle: Handle,
+        leader: i32,
+        signal: Signal,
+    ) {
+        Self::have_swept(shared, |state| {
+            state.signals.push(Signalled {
+                handle,
+                leader,
+                signal,
+            });
+        });
+    }
+
+    fn have_swept(shared: &Arc<Self>, add: impl FnOnce(&mut SweeperState)) {
         let mut state = lock(&shared.sweeper.state);
-        state.queue.push_back(settling);
+        add(&mut state);
         let is_started = std::mem::replace(&mut state.is_started, true);
         drop(state);
         if is_started {
@@ -236,27 +286,53 @@ impl Shared {
             // Then by whoever noticed, and the next one tries again.
             let mut state = lock(&shared.sweeper.state);
             state.is_started = false;
+            let signals = std::mem::take(&mut state.signals);
             let waiting = state.queue.drain(..).collect();
             drop(state);
+            shared.signal_others_now(&signals);
             shared.sweep_now(waiting);
         }
     }
 
     fn sweep(&self) {
         loop {
-            let waiting = self.sweeper.next();
-            if waiting.is_empty() {
+            let (signals, waiting) = self.sweeper.next();
+            if signals.is_empty() && waiting.is_empty() {
                 return;
             }
+            self.signal_others_now(&signals);
             self.sweep_now(waiting);
         }
     }
 
+    fn signal_others_now(&self, signals: &[Signalled]) {
+        if signals.is_empty() {
+            return;
+        }
+        let leaders: Vec<i32> = signals.iter().map(|one| one.leader).collect();
+        let others = self.container.others(&leaders);
+        for Signalled {
+            handle,
+            leader,
+            signal,
+        } in signals
+        {
+            for (_, pidfd) in others.iter().filter(|(of, _)| of == leader) {
+                // While this leader is not reaped nobody else has its session.
+                let slot = self.table.get(*handle);
+                if slot.is_some_and(|(slot, _)| slot.pid.load(Ordering::Acquire) == *leader) {
+                    contain::send(pidfd, *signal);
+                }
+            }
+        }
+    }
+
     fn sweep_now(&self, waiting: Vec<Settling>) {
-        let leaders: Vec<i32> = waiting.iter().map(|settling| settling.pid).collect();
-        let swept = contain::sweep(&leaders, &self.sweeper.everyone, &self.clock);
+        let dying: Vec<Dying<'_>> = waiting.iter().map(Settling::dying).collect();
+        let swept = self.container.sweep(&dying, self);
+        drop(dying);
         for (settling, swept) in waiting.into_iter().zip(swept) {
-            settling.conclude(self, swept.killed, swept.survivors);
+            settling.conclude(self, swept);
         }
     }
 }

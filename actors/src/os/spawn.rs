@@ -9,16 +9,17 @@ use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::{DupFlags, FdFlags};
+use rustix::io::{DupFlags, Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::thread::{NanosleepRelativeResult, Timespec};
 
 use crate::os::clone::{self, Extra, Files, Parts, Plan, Stack, Stage};
+use crate::os::contain::{Leaf, Place};
 use crate::os::linger::{Company, Kept};
 use crate::os::output::{HeadTail, LineSplitter};
 use crate::os::queue::Queue;
@@ -27,7 +28,7 @@ use crate::os::sign::{Beacon, BeaconEnd, Ear, Listen, Sign};
 use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::watch::{Io, Keep, Order, Reader};
-use crate::os::{News, Output, Rank, SpawnError, kernel, tee, thread, validate};
+use crate::os::{News, Output, Rank, SpawnError, is_exhaustion, kernel, tee, thread, validate};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{BaseEnv, CommandSpec, RunId};
 use crate::policy::time::Moment;
@@ -369,11 +370,13 @@ fn begin(
     let program = validate::terminated(path.clone(), "the program")?;
     fill_arguments(argv, &command)?;
     let mut wires = Wires::new(shared, run, listen)?;
+    let mark = shared.container.marked(run);
     fill_environment(
         envp,
         &shared.pool.environment,
         &command,
         wires.socket.as_deref(),
+        &mark,
     )?;
     let directory = command
         .cwd
@@ -388,35 +391,77 @@ fn begin(
         &mut bench.berth,
     )?;
     let ignored = bench.ignored(shared.clock.now());
-    let mut plan = Plan::new(&Parts {
-        path: &program,
-        argv: argv.pointers(),
-        envp: envp.pointers(),
-        directory: directory.as_deref(),
-        stdio: pipes.stdio,
-        extra: wires.extra(),
-        files: files(&shared.pool, &pipes.stdio, wires.extra()),
-        ignored,
-        nofile: shared.pool.child_nofile.map(limit_on_files),
-        processors: bench.company.processors(),
-        cgroup: None,
-    });
+    let mut place = match shared.container.place() {
+        Ok(place) => place,
+        Err(source) => {
+            pipes.abandon(&shared.pool, &mut bench.berth);
+            let step = "make a control group";
+            return Err(SpawnError::System { step, source });
+        }
+    };
+    let (argv_pointers, envp_pointers) = (argv.pointers(), envp.pointers());
+    let new_plan = |place: Option<&Place>| {
+        Plan::new(&Parts {
+            path: &program,
+            argv: argv_pointers,
+            envp: envp_pointers,
+            directory: directory.as_deref(),
+            stdio: pipes.stdio,
+            extra: wires.extra(),
+            files: files(&shared.pool, &pipes.stdio, wires.extra()),
+            ignored,
+            nofile: shared.pool.child_nofile.map(limit_on_files),
+            processors: bench.company.processors(),
+            cgroup: place.map(Place::number),
+        })
+    };
+    let mut plan = new_plan(place.as_ref());
     if !shared.set_cloning(handle) {
         pipes.abandon(&shared.pool, &mut bench.berth);
+        shared.vacate(place);
         return Err(SpawnError::Abandoned);
     }
     let slot = shared.table.slot(handle);
-    let cloned = clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd);
+    let cloned = loop {
+        let cloned = clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd);
+        let is_refused = |error: &io::Error| !is_exhaustion(error);
+        // Linux 6.14 kills at once who is born into a group that was killed once, unless its parent's was as well.
+        let is_killed = cloned.is_ok() && !plan.has_begun() && !shared.is_doomed(handle);
+        let cloned = if is_killed && place.is_some() {
+            shared.reap(handle);
+            Err(Errno::CANCELED.into())
+        } else {
+            cloned
+        };
+        match (cloned, place.take()) {
+            (Err(error), Some(refused)) if is_refused(&error) => {
+                slot.forget_process();
+                match shared.container.another(refused, error) {
+                    Ok(another) => place = another,
+                    Err(error) => break Err(error),
+                }
+                plan = new_plan(place.as_ref());
+            }
+            (cloned, same) => {
+                place = same;
+                break cloned;
+            }
+        }
+    };
     let readers = pipes.into_readers(&shared.pool, &mut bench.berth);
     wires.given = None;
     if let Err(source) = cloned {
         // The kernel may have written a descriptor there and closed it again.
         slot.forget_process();
         shared.set_waiting(handle);
+        shared.vacate(place);
         return Err(SpawnError::System {
             step: "make a process",
             source,
         });
+    }
+    if let Some(place) = place {
+        shared.keep(handle, place.into_leaf());
     }
     if let Some((stage, source)) = plan.failure() {
         shared.discard(handle);
@@ -442,6 +487,35 @@ fn begin(
     }
     let io = shared.io(handle, readers, wires, &output);
     Shared::adopt(shared, handle, io, &mut bench.company)
+}
+
+/// Makes a child in this control group that fails to execute anything, and reaps it.
+pub(super) fn try_out(cgroup: RawFd) -> io::Result<()> {
+    let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
+    let nothing = [std::ptr::null()];
+    let mut plan = Plan::new(&Parts {
+        path: c"/",
+        argv: &nothing,
+        envp: &nothing,
+        directory: None,
+        stdio: [-1; 3],
+        extra: None,
+        files: Files::Copy { limit: 0 },
+        ignored: 0,
+        nofile: None,
+        processors: None,
+        cgroup: Some(cgroup),
+    });
+    let stack = Stack::new()?;
+    clone::spawn(&mut plan, &stack, &pid, &pidfd)?;
+    let pidfd = pidfd.into_inner();
+    drop(kernel::wait_and_reap(pidfd));
+    kernel::close(pidfd);
+    if plan.has_begun() {
+        Ok(())
+    } else {
+        Err(Errno::CANCELED.into())
+    }
 }
 
 /// The soft limit, within the hard one of now: the child may not raise that.
@@ -735,14 +809,42 @@ impl Shared {
         }
     }
 
+    fn is_doomed(&self, handle: Handle) -> bool {
+        self.table.get(handle).is_none_or(|(_, state)| state.doomed)
+    }
+
+    fn vacate(&self, place: Option<Place>) {
+        if let Some(place) = place {
+            self.container.give_back(place.into_leaf());
+        }
+    }
+
+    /// Remembers in which control group the process is.
+    fn keep(&self, handle: Handle, leaf: Leaf) {
+        if let Some((_, mut state)) = self.table.get(handle) {
+            state.leaf = Some(leaf);
+        }
+    }
+
     /// Reaps a process that is dead or was killed, and that nobody watches.
     fn discard(&self, handle: Handle) {
+        self.reap(handle);
+        let leaf = self
+            .table
+            .get(handle)
+            .and_then(|(_, mut state)| state.leaf.take());
+        if let Some(leaf) = leaf {
+            self.container.give_back(leaf);
+        }
+        self.set_waiting(handle);
+    }
+
+    fn reap(&self, handle: Handle) {
         let (_, pidfd) = self.table.slot(handle).forget_process();
         if pidfd >= 0 {
             drop(kernel::wait_and_reap(pidfd));
             kernel::close(pidfd);
         }
-        self.set_waiting(handle);
     }
 
     /// Stays with a new process for a moment if that is promising; otherwise, or then, hands it to the thread that watches, and
@@ -967,14 +1069,15 @@ fn fill_environment(
     ours: &[(OsString, OsString)],
     command: &CommandSpec,
     socket: Option<&Path>,
+    (mark, value): &(&str, String),
 ) -> Result<(), SpawnError> {
     block.clear();
-    let is_replaced = |name: &OsStr| socket.is_some() && name == NOTIFY_SOCKET;
+    let is_replaced = |name: &OsStr| name == *mark || (socket.is_some() && name == NOTIFY_SOCKET);
     let result = match command.base_env {
         BaseEnv::Empty => Ok(()),
         base @ (BaseEnv::Inherited | BaseEnv::Minimal) => ours
             .iter()
-            .filter(|(name, _)| base.contains(name))
+            .filter(|(name, _)| base.contains(name) && name != mark)
             .filter(|(name, _)| !command.env.iter().any(|(set, _)| set == name))
             .try_for_each(|(name, value)| block.push(&[name.as_bytes(), b"=", value.as_bytes()])),
     };
@@ -991,6 +1094,7 @@ fn fill_environment(
                     block.push(&[name.as_bytes(), b"=", value.as_bytes()])
                 })
         })
+        .and_then(|()| block.push(&[mark.as_bytes(), b"=", value.as_bytes()]))
         .and_then(|()| match socket {
             Some(path) => {
                 let path = path.as_os_str().as_bytes();

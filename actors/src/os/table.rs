@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::os::contain::Leaf;
 use crate::os::watch::Io;
 use crate::os::{Job, kernel};
 use crate::policy::signal::Signal;
@@ -84,6 +85,8 @@ pub(super) struct State {
     pub(super) pending: Option<Signal>,
     pub(super) job: Option<Box<Job>>,
     pub(super) io: Option<Box<Io>>,
+    /// The control group that it is in.
+    pub(super) leaf: Option<Leaf>,
     gone: Option<Box<Gone>>,
     next_free: Option<u32>,
 }
@@ -149,6 +152,7 @@ impl Slot {
                 pending: None,
                 job: None,
                 io: None,
+                leaf: None,
                 gone: None,
                 next_free: None,
             }),
@@ -234,6 +238,11 @@ impl Table {
 
     pub(super) fn live(&self) -> usize {
         self.live.load(Ordering::SeqCst)
+    }
+
+    /// Whether this run has a slot.
+    pub(super) fn has(&self, run: RunId) -> bool {
+        lock(&self.index).by_run.contains_key(&run)
     }
 
     /// Takes a slot for the job; gives it back if there is none.
@@ -345,6 +354,7 @@ impl Table {
                 pending: None,
                 job: None,
                 io: None,
+                leaf: None,
                 gone: None,
                 next_free,
             },

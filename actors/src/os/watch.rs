@@ -480,6 +480,7 @@ impl Watcher {
             self.read_all(&mut io, Moment::ZERO);
             self.shared.watch.close(io);
         }
+        self.shared.container.remove();
     }
 
     fn timeout(&self) -> Option<Timespec> {

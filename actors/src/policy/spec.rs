@@ -539,6 +539,38 @@ pub enum Dialect {
     Otp,
 }
 
+/// What holds the processes of a run together, so that none of them outlives it; the best comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Containment {
+    /// A control group for each run: nothing gets out of it, and the kernel kills all of it at once.
+    Cgroup,
+    /// The parent of the runtime adopts what a run leaves behind, so that it is found, whatever it has done.
+    Subreaper,
+    /// The session of each run. A process that makes a session of its own is found only when the runtime ends.
+    Group,
+}
+
+impl Containment {
+    /// Every one of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Cgroup, Self::Subreaper, Self::Group];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Subreaper => "subreaper",
+            Self::Group => "group",
+        }
+    }
+}
+
+impl fmt::Display for Containment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,13 +10,14 @@ use std::time::Duration;
 use ractor::{Actor, SpawnErr};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
+use tracing::debug;
 
 use crate::child::{Child, Job as Given, Member, Supervisor};
 use crate::os::check::{CheckError, Way};
 use crate::os::clock::{self, Clock};
 use crate::os::force_exit::{AtDeadline, ForceExit};
 use crate::os::signals::ListenError;
-use crate::os::{Os, Output, RealOs, RealOsError, RealOsOptions};
+use crate::os::{ContainmentRules, Os, Output, RealOs, RealOsError, RealOsOptions};
 use crate::policy::admission::Limits;
 use crate::policy::escalation::SignalRules;
 use crate::policy::event::TreeEvent;
@@ -82,6 +83,7 @@ pub struct RuntimeBuilder {
     signals: Option<SignalOptions>,
     os: Option<Arc<dyn Os>>,
     child_descriptors: Option<u64>,
+    containment: ContainmentRules,
     recorder: Option<Recorder>,
     watcher: Option<Watcher>,
 }
@@ -131,6 +133,7 @@ impl Default for RuntimeBuilder {
             signals: None,
             os: None,
             child_descriptors: None,
+            containment: ContainmentRules::default(),
             recorder: None,
             watcher: None,
         }
@@ -245,6 +248,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// What is to hold the processes of a run together; the best that the machine has if nothing is said.
+    pub fn containment(mut self, rules: ContainmentRules) -> Self {
+        self.containment = rules;
+        self
+    }
+
     /// Is shown every input of the machine of the tree, in order: what is needed to replay its life.
     pub fn record(mut self, recorder: impl FnMut(&Input) + Send + 'static) -> Self {
         self.recorder = Some(Box::new(recorder));
@@ -307,8 +316,10 @@ impl RuntimeBuilder {
             watcher: self.watcher,
         };
         let (root, _) = Actor::spawn(None, Root, arguments).await?;
+        let (containment, notes) = (os.containment(), os.notes());
+        debug!(containment = containment.as_str(), "contained");
         let guards = Guards {
-            os,
+            os: Arc::clone(&os),
             force_exit,
             clock,
             budget,
@@ -347,6 +358,9 @@ impl RuntimeBuilder {
             cleanups,
             signals,
             budget,
+            os: Arc::downgrade(&os),
+            containment,
+            notes,
             requests: AtomicU64::new(0),
         }))
     }
@@ -413,6 +427,7 @@ impl RuntimeBuilder {
                 .saturating_add(one_shots.saturating_mul(2))
                 .clamp(64, MOST_SLOTS),
             child_nofile: self.child_descriptors,
+            containment: self.containment,
         };
         Ok(Arc::new(RealOs::new(&options).map_err(StartError::Os)?))
     }

@@ -13,13 +13,14 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::exit;
-use crate::os::Os;
 use crate::os::clock::Clock;
 use crate::os::force_exit::ForceExit;
 use crate::os::signals::{self, Listening, Received};
+use crate::os::{Os, Survivor};
 use crate::policy::escalation::{Decision, Escalation};
 use crate::policy::event::ShutdownReason;
 use crate::policy::signal::Signal;
+use crate::policy::spec::ChildName;
 use crate::runtime::ShutdownReport;
 use crate::runtime::builder::{SignalOptions, StartError};
 use crate::tree::root::{Finished, RootMsg};
@@ -112,12 +113,16 @@ impl Guardian {
                 reason: finish.reason,
                 forced: finish.forced,
                 failed: finish.failed,
-                survivors,
+                survivors: survivors
+                    .into_iter()
+                    .map(|(child, survivor)| (Some(child), survivor))
+                    .collect(),
                 cleanups_left: 0,
             },
             Err(_) => self.root_lost().await,
         };
         report.forced |= self.guards.is_forced.load(Ordering::SeqCst);
+        self.finish(&mut report.survivors).await;
         if !report.forced {
             self.clean_up().await;
         }
@@ -128,6 +133,19 @@ impl Guardian {
         self.timer.stop_and_wait(None, None).await.ok();
         self.guards.force_exit.disarm();
         self.report.send_replace(Some(report));
+    }
+
+    /// Ends what got away from its run. Who was named with its child already is not named again.
+    async fn finish(&self, survivors: &mut Vec<(Option<ChildName>, Survivor)>) {
+        let os = Arc::clone(&self.guards.os);
+        // It removes a directory for each run that there was, and may wait for the dying.
+        let left = tokio::task::spawn_blocking(move || os.finish());
+        for survivor in left.await.unwrap_or_default() {
+            let is_named = survivors.iter().any(|(_, known)| known.pid == survivor.pid);
+            if !is_named {
+                survivors.push((None, survivor));
+            }
+        }
     }
 
     /// The tokens of its children have gone with the root; what they held dies, and its death is waited for.

@@ -7,8 +7,8 @@ mod ticket;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ractor::ActorRef;
@@ -21,10 +21,11 @@ pub use builder::{
 pub use ticket::ExecTicket;
 
 use crate::exec::{Exec, ExecError, ExecOutcome};
+use crate::os::{Os, Survivor};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{ShutdownReason, TreeEvent};
 use crate::policy::probe::ProbeStatus;
-use crate::policy::spec::{ChildName, NodeId};
+use crate::policy::spec::{ChildName, Containment, NodeId};
 use crate::policy::telemetry::Entry;
 #[cfg(doc)]
 use crate::policy::telemetry::Telemetry;
@@ -55,8 +56,8 @@ pub struct ShutdownReport {
     pub forced: bool,
     /// Children that had failed, or could not start because of one that had, when the end began.
     pub failed: Vec<ChildName>,
-    /// Processes that could not be killed.
-    pub survivors: Vec<(ChildName, u32)>,
+    /// Processes that could not be ended, each with its child if that is known.
+    pub survivors: Vec<(Option<ChildName>, Survivor)>,
     /// Cleanup handlers that did not run.
     pub cleanups_left: usize,
 }
@@ -95,6 +96,11 @@ struct Inner {
     cleanups: Arc<Cleanups>,
     signals: Option<ActorRef<SignalsMsg>>,
     budget: Option<Duration>,
+    /// Not to be kept by those who steer it.
+    os: Weak<dyn Os>,
+    /// At the start.
+    containment: Containment,
+    notes: Vec<String>,
     /// Numbers one-shot commands.
     requests: AtomicU64,
 }
@@ -110,6 +116,17 @@ impl fmt::Debug for RuntimeHandle {
 impl RuntimeHandle {
     fn new(inner: Inner) -> Self {
         Self(Arc::new(inner))
+    }
+
+    /// What holds the processes of a run together.
+    pub fn containment(&self) -> Containment {
+        let os = self.0.os.upgrade();
+        os.map_or(self.0.containment, |os| os.containment())
+    }
+
+    /// What is to be said of how the runtime was set up: sentences for people, mostly none.
+    pub fn notes(&self) -> &[String] {
+        &self.0.notes
     }
 
     /// Starts these, with what they depend on; returns when that is under way.

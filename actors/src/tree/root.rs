@@ -16,7 +16,7 @@ use crate::exit;
 use crate::os::clock::Clock;
 use crate::os::force_exit::ForceExit;
 use crate::os::stdin::Stdin;
-use crate::os::{End, Os, Output, Rank, SpawnError};
+use crate::os::{End, Os, Output, Rank, SpawnError, Survivor};
 use crate::policy::admission::RequestId;
 use crate::policy::event::{Fact, ShutdownReason, TreeEvent};
 use crate::policy::exit::Exit;
@@ -160,7 +160,7 @@ pub(crate) struct RootArguments {
 /// How the tree ended, and what could not be ended with it.
 pub(crate) struct Finished {
     pub(crate) finish: Finish,
-    pub(crate) survivors: Vec<(ChildName, u32)>,
+    pub(crate) survivors: Vec<(ChildName, Survivor)>,
 }
 
 pub(crate) struct Root;
@@ -177,7 +177,7 @@ pub(crate) struct RootState {
     until_down: Vec<UntilDown>,
     diagnoses: Diagnoses,
     telemetry: Telemetry,
-    survivors: Vec<(ChildName, u32)>,
+    survivors: Vec<(ChildName, Survivor)>,
     finish: Option<Finish>,
 }
 
@@ -730,9 +730,10 @@ impl RootState {
     fn ended(&mut self, child: NodeId, run: RunId, end: End, stopped: Option<Stopped>) {
         let name = self.arguments.tree.name(child).clone();
         if !end.survivors.is_empty() {
-            error!(child = %name, pids = ?end.survivors, "processes survived the kill");
+            error!(child = %name, processes = ?end.survivors, "processes survived the kill");
+            let named = end.survivors.iter().cloned();
             self.survivors
-                .extend(end.survivors.iter().map(|pid| (name.clone(), *pid)));
+                .extend(named.map(|survivor| (name.clone(), survivor)));
         }
         let exit = end.exit;
         let over = self.one_shots.ended(child, run, end, stopped);

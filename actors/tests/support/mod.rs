@@ -9,10 +9,10 @@ use std::time::Duration;
 use kimi_actors::os::clock::Clock;
 use kimi_actors::os::stdin::Stdin;
 use kimi_actors::os::{
-    End, Job, Line, LineSink, News, Observer, Os, Output, Process, Rank, RealOs, RealOsOptions,
-    SpawnError,
+    ContainmentRules, End, Job, Line, LineSink, News, Observer, Os, Output, Process, Rank, RealOs,
+    RealOsOptions, SpawnError,
 };
-use kimi_actors::policy::spec::{ChildName, CommandSpec, RunId};
+use kimi_actors::policy::spec::{ChildName, CommandSpec, Containment, RunId};
 
 /// Long enough for any machine; a test that passes never waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,12 +37,29 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// An operating system with room for this many runs.
 pub fn real_os(slots: usize) -> Arc<RealOs> {
+    contained_os(slots, ContainmentRules::default())
+}
+
+/// The same, with this containment.
+pub fn contained_os(slots: usize, containment: ContainmentRules) -> Arc<RealOs> {
     Arc::new(
         RealOs::new(&RealOsOptions {
             slots,
+            containment,
             ..RealOsOptions::default()
         })
         .unwrap(),
+    )
+}
+
+/// One that keeps no descriptor for a run that may come.
+pub fn spare_os(slots: usize) -> Arc<RealOs> {
+    contained_os(
+        slots,
+        ContainmentRules {
+            require: Some(Containment::Group),
+            adopter: None,
+        },
     )
 }
 

@@ -1,10 +1,10 @@
-//! What a run leaves behind: the processes of its session, in whatever group they are.
+//! The session of a run: its processes, in whatever group they are, and what can be told of them from `/proc` alone.
 //!
 //! As long as the leader is not reaped, its id names its session and no other. So everything here happens before that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -15,37 +15,25 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal as Number};
 
 use crate::os::clock::Clock;
+use crate::os::contain::identity::{Mark, Stat};
+use crate::os::contain::{DYING, Escape, LOOK_PAUSE, QUIET_ROUNDS, Survivor, Swept};
 use crate::os::kernel::{self, session};
 use crate::os::table::lock;
 use crate::policy::signal::Signal;
 use crate::policy::time::Moment;
 
-/// How long the killed may take to be gone before they are named as survivors.
-const DYING: Duration = Duration::from_millis(200);
 /// How often a session is looked through again because something new was found in it.
 const ROUNDS: usize = 16;
-/// So many rounds in a row must find nothing new. In one alone a member may have forked after the directory was read, and
-/// ended before it was looked at.
-const QUIET_ROUNDS: usize = 2;
 /// How many ids are tried one by one before reading all of `/proc` is cheaper.
 const NEAR: i32 = 64;
 
 /// How much of `/proc` is read at once.
 const DIRECTORY_BYTES: usize = 32 * 1024;
-/// How often to look whether one that nothing pins is gone.
-const LOOK_PAUSE: Duration = Duration::from_millis(2);
-
-/// What was found of a session whose leader is dead.
-#[derive(Debug, Default)]
-pub(super) struct Swept {
-    pub(super) killed: Vec<u32>,
-    pub(super) survivors: Vec<u32>,
-}
 
 /// Kills what is left of the sessions of these dead leaders, in one pass for all; as many answers as leaders.
 ///
 /// Also when no descriptor can be had any more.
-pub(super) fn sweep(leaders: &[i32], everyone: &Everyone, clock: &Clock) -> Vec<Swept> {
+pub(super) fn sweep(leaders: &[i32], everyone: &Everyone, clock: Clock) -> Vec<Swept> {
     let mut swept: Vec<Swept> = leaders.iter().map(|_| Swept::default()).collect();
     let by_leader: BTreeMap<i32, usize> = leaders
         .iter()
@@ -74,15 +62,16 @@ pub(super) fn sweep(leaders: &[i32], everyone: &Everyone, clock: &Clock) -> Vec<
     let deadline = clock.now() + DYING;
     for (pid, (which, pidfd)) in found {
         let is_dead = match pidfd {
-            Some(pidfd) => is_dead(&pidfd, deadline.since(clock.now())),
-            None => is_gone_by(pid, leaders[which], deadline, clock),
+            Some(pidfd) => is_dead(pidfd.as_fd(), deadline.since(clock.now())),
+            // Without anything that pins it, a zombie cannot be told from one that lives.
+            None => is_gone_by(deadline, clock, || session(pid) != Some(leaders[which])),
         };
-        let list = if is_dead {
-            &mut swept[which].killed
+        if is_dead {
+            swept[which].killed.push(pid.cast_unsigned());
         } else {
-            &mut swept[which].survivors
-        };
-        list.push(pid.cast_unsigned());
+            let escaped = Escape::of(pid, leaders[which]);
+            swept[which].survivors.push(Survivor::new(pid, escaped));
+        }
     }
     swept
 }
@@ -112,14 +101,14 @@ fn find_member(pid: i32, by_leader: &BTreeMap<i32, usize>, found: &mut Found) {
     };
     // Asked again, since the id may have been used anew before it was pinned; and a zombie has outlived nothing.
     let same = session(pid).and_then(|session| by_leader.get(&session)) == Some(which);
-    if same && !is_dead(&pidfd, Duration::ZERO) {
+    if same && !is_dead(pidfd.as_fd(), Duration::ZERO) {
         found.insert(pid, (*which, Some(pidfd)));
     }
 }
 
 /// Every process that can be seen; none without `/proc`, which is kept open for when no descriptor is left.
 #[derive(Debug)]
-pub(super) struct Everyone {
+pub(in crate::os) struct Everyone {
     proc: Mutex<Option<OwnedFd>>,
 }
 
@@ -132,7 +121,7 @@ impl Everyone {
         }
     }
 
-    fn each(&self, mut see: impl FnMut(i32)) {
+    pub(super) fn each(&self, mut see: impl FnMut(i32)) {
         // Held throughout, since all who read share one position; it is one thread at a time but for want of threads.
         let proc = lock(&self.proc);
         let Some(proc) = proc.as_ref() else {
@@ -152,10 +141,10 @@ impl Everyone {
     }
 }
 
-/// Without anything that pins it, a zombie cannot be told from one that lives.
-fn is_gone_by(pid: i32, leader: i32, deadline: Moment, clock: &Clock) -> bool {
+/// Whether it is gone by then. It is asked again and again.
+pub(super) fn is_gone_by(deadline: Moment, clock: Clock, is_gone: impl Fn() -> bool) -> bool {
     loop {
-        if session(pid) != Some(leader) {
+        if is_gone() {
             return true;
         }
         if clock.now() >= deadline {
@@ -165,13 +154,100 @@ fn is_gone_by(pid: i32, leader: i32, deadline: Moment, clock: &Clock) -> bool {
     }
 }
 
-fn is_dead(pidfd: &OwnedFd, within: Duration) -> bool {
-    let mut polled = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+pub(super) fn is_dead(pidfd: BorrowedFd<'_>, within: Duration) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     let timeout = Timespec {
         tv_sec: i64::try_from(within.as_secs()).unwrap_or(0),
         tv_nsec: within.subsec_nanos().into(),
     };
     rustix::event::poll(&mut polled, Some(&timeout)).is_ok_and(|ready| ready > 0)
+}
+
+/// Who is in this leader's session; takes no descriptor.
+pub(super) fn members(leader: i32, everyone: &Everyone) -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    everyone.each(|pid| {
+        if session(pid) == Some(leader) {
+            found.insert(pid);
+        }
+    });
+    found
+}
+
+/// Those of these sessions that are not in their leader's group, in one pass for all: each with the leader that it belongs to.
+pub(super) fn outside_the_group(leaders: &[i32], everyone: &Everyone) -> Vec<(i32, OwnedFd)> {
+    let mut found = Vec::new();
+    everyone.each(|pid| {
+        let Some(leader) = session(pid).filter(|session| leaders.contains(session)) else {
+            return;
+        };
+        let is_outside = || {
+            let id = Pid::from_raw(pid)?;
+            let group = rustix::process::getpgid(Some(id)).ok()?;
+            (session(pid) == Some(leader) && group.as_raw_nonzero().get() != leader).then_some(id)
+        };
+        // Asked again once the id is pinned. Without a descriptor for that it is better not signalled at all.
+        if let Some(pidfd) =
+            is_outside().and_then(|id| rustix::process::pidfd_open(id, PidfdFlags::empty()).ok())
+            && is_outside().is_some()
+        {
+            found.push((leader, pidfd));
+        }
+    });
+    found
+}
+
+/// Kills everybody who has a mark of ours in the environment, whatever session it is in. No run is left. Returns who could not
+/// be killed.
+pub(super) fn sweep_marked(mark: &Mark, everyone: &Everyone, clock: Clock) -> Vec<Survivor> {
+    let mut found: BTreeMap<i32, Option<OwnedFd>> = BTreeMap::new();
+    let mut quiet = 0;
+    for _ in 0..ROUNDS {
+        let before = found.len();
+        everyone.each(|pid| {
+            if !found.contains_key(&pid) && mark.of(pid).is_some() {
+                kill_marked(pid, mark, &mut found);
+            }
+        });
+        quiet = if found.len() == before { quiet + 1 } else { 0 };
+        // Mostly there is nobody at all; who forks meanwhile is there itself.
+        if quiet == QUIET_ROUNDS || found.is_empty() {
+            break;
+        }
+    }
+    let deadline = clock.now() + DYING;
+    let survives = |(pid, pidfd): &(i32, Option<OwnedFd>)| !match pidfd {
+        Some(pidfd) => is_dead(pidfd.as_fd(), deadline.since(clock.now())),
+        None => is_gone_by(deadline, clock, || {
+            Stat::of(*pid).is_none_or(|stat| stat.is_over)
+        }),
+    };
+    found
+        .into_iter()
+        .filter(survives)
+        .map(|(pid, _)| Survivor::new(pid, Escape::OwnSession))
+        .collect()
+}
+
+fn kill_marked(pid: i32, mark: &Mark, found: &mut BTreeMap<i32, Option<OwnedFd>>) {
+    let Some(id) = Pid::from_raw(pid) else {
+        return;
+    };
+    let pidfd = match rustix::process::pidfd_open(id, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return,
+        Err(_) => {
+            // Not pinned, so at once.
+            rustix::process::kill_process(id, Number::KILL).ok();
+            found.insert(pid, None);
+            return;
+        }
+    };
+    // Asked again, since the id may have been used anew before it was pinned.
+    if mark.of(pid).is_some() {
+        rustix::process::pidfd_send_signal(&pidfd, Number::KILL).ok();
+        found.insert(pid, Some(pidfd));
+    }
 }
 
 /// Knows which process id the kernel gave out last.
@@ -180,7 +256,7 @@ fn is_dead(pidfd: &OwnedFd, within: Duration) -> bool {
 /// those few; a look at them, from the oldest on, is much cheaper than one at every process of the machine. One that forks
 /// meanwhile is either found itself, since it is older than its child, or has moved the latest id on.
 #[derive(Debug)]
-pub(super) struct LastPid {
+pub(in crate::os) struct LastPid {
     loadavg: Option<File>,
     /// How long it takes at the very least until the ids begin anew.
     lap: Duration,
