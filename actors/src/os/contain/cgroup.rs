@@ -342,13 +342,20 @@ impl Cgroups {
         }
         let pooled = lock(&self.pool).free.pop();
         if let Some(leaf) = pooled {
-            // Another may have removed it; then so be it.
-            if let Ok(directory) = open_path(&self.path_of(&leaf)) {
-                return Ok(Place {
-                    leaf,
-                    directory,
-                    is_fresh: false,
-                });
+            match open_path(&self.path_of(&leaf)) {
+                Ok(directory) => {
+                    return Ok(Place {
+                        leaf,
+                        directory,
+                        is_fresh: false,
+                    });
+                }
+                // Somebody else has removed it: then so be it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    lock(&self.pool).free.push(leaf);
+                    return Err(error);
+                }
             }
         }
         self.make()
@@ -561,7 +568,14 @@ impl Waiting {
     }
 }
 
-/// Kills and removes what runtimes that are gone have left below our group.
+/// Kills and removes what runtimes that are gone have left below our own group, if there is one that we may use.
+pub(super) fn clean_below_ours(clock: Clock) -> Vec<Left> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let parent = directory(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+    parent.map_or_else(|_| Vec::new(), |parent| clean(&parent, clock))
+}
+
+/// The same below this one.
 fn clean(parent: &Path, clock: Clock) -> Vec<Left> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let stale = entries.filter_map(|entry| {
