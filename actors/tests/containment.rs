@@ -15,6 +15,7 @@
 #[expect(dead_code, reason = "each test file uses its part of it")]
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -74,8 +75,12 @@ impl Stage {
     clippy::disallowed_methods,
     reason = "the test is not the one under supervision"
 )]
+fn outside(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
 fn in_role(role: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = outside(std::env::current_exe().unwrap());
     command
         .args(["--exact", "in_a_role", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
@@ -155,8 +160,10 @@ fn in_a_role() {
     let Ok(role) = std::env::var(ROLE) else {
         return;
     };
-    if role == "guardian" {
-        guard();
+    match role.as_str() {
+        "guardian" => guard(),
+        "refused" => return refused(),
+        _ => {}
     }
     let (mode, scene) = role.split_once('/').unwrap();
     let mode = Containment::ALL
@@ -178,7 +185,12 @@ fn in_a_role() {
 }
 
 /// Adopts and reaps what the runtime, which is its only child, and all that comes from it, leaves behind.
-#[expect(clippy::exit, reason = "its end is that of the runtime")]
+#[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    clippy::zombie_processes,
+    reason = "its end is that of the runtime, which it reaps with all others"
+)]
 fn guard() -> ! {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let runtime = in_role(&std::env::var(RUNTIME).unwrap()).spawn().unwrap();
@@ -428,21 +440,21 @@ fn the_orphans_of_a_run_that_lives_are_left_alone() {
 
 fn orphans(stage: &Stage) {
     let os = stage.os();
-    let (lives, lines) = captured(&*os, &format!("{ESCAPE}; exec sleep 1000"));
+    let (stays, lines) = captured(&*os, &format!("{ESCAPE}; exec sleep 1000"));
     let orphan: u32 = lines.after("escaped ").parse().unwrap();
     for _ in 0..5 {
-        let (dies, lines) = captured(&*os, &format!("{ESCAPE}; exec sleep 1000"));
+        let (goes, lines) = captured(&*os, &format!("{ESCAPE}; exec sleep 1000"));
         let own: u32 = lines.after("escaped ").parse().unwrap();
-        dies.process.signal(Signal::TERM).unwrap();
-        let end = ended(&*os, &dies);
+        goes.process.signal(Signal::TERM).unwrap();
+        let end = ended(&*os, &goes);
         assert!(!end.killed.contains(&orphan), "{end:?}");
         if stage.finds_escapes() {
             wait_until_dead(own);
         }
         assert_alive(orphan);
     }
-    lives.process.signal(Signal::TERM).unwrap();
-    ended(&*os, &lives);
+    stays.process.signal(Signal::TERM).unwrap();
+    ended(&*os, &stays);
     if stage.finds_escapes() {
         wait_until_dead(orphan);
     }
@@ -457,22 +469,22 @@ fn who_has_neither_its_session_nor_its_environment_is_found_where_it_can_be() {
 
 fn bare(stage: &Stage) {
     let os = stage.os();
-    let (lives, _) = captured(&*os, "exec sleep 1000");
+    let (stays, _) = captured(&*os, "exec sleep 1000");
     let line = "(env -i setsid /bin/bash -c 'echo escaped $$; while :; do sleep 1; done' &); exec sleep 1000";
-    let (dies, lines) = captured(&*os, line);
+    let (goes, lines) = captured(&*os, line);
     let escaped: u32 = lines.after("escaped ").parse().unwrap();
-    dies.process.signal(Signal::TERM).unwrap();
-    ended(&*os, &dies);
+    goes.process.signal(Signal::TERM).unwrap();
+    ended(&*os, &goes);
     if stage.mode == Containment::Subreaper {
         // It may be of the one that lives.
         assert_alive(escaped);
-        lives.process.signal(Signal::TERM).unwrap();
-        let end = ended(&*os, &lives);
+        stays.process.signal(Signal::TERM).unwrap();
+        let end = ended(&*os, &stays);
         assert!(end.killed.contains(&escaped), "{end:?}");
     }
     wait_until_dead(escaped);
-    drop(lives.process);
-    wait_until_gone(&*os, lives.run);
+    drop(stays.process);
+    wait_until_gone(&*os, stays.run);
     finish(os);
 }
 
@@ -670,6 +682,60 @@ fn what_a_dead_runtime_has_left_is_removed_and_what_a_living_one_has_is_not() {
         directories_of(living.process.id()).is_empty().then_some(())
     });
     wait_until_dead(living.escaped);
+}
+
+#[test]
+fn where_the_kernel_refuses_it_goes_on_without_or_says_so_if_it_was_required() {
+    if let Err(lacking) = has(Containment::Cgroup) {
+        skip(Containment::Cgroup, "refused", &lacking);
+        return;
+    }
+    let played = in_role("refused");
+    let strace = [
+        "-f",
+        "-qqq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=clone3:error=ENOSYS",
+    ];
+    let mut command = outside("strace");
+    command
+        .args(strace)
+        .arg(played.get_program())
+        .args(played.get_args())
+        .env(ROLE, "refused")
+        .env_remove("KIMI_RUN")
+        .stdin(Stdio::null());
+    let tried = outside("strace").args(strace).arg("true").status();
+    if !tried.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: a kernel that refuses: strace is missing or not permitted here");
+        return;
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn refused() {
+    let options = RealOsOptions {
+        slots: 1,
+        containment: insisting_on(Containment::Cgroup),
+        ..RealOsOptions::default()
+    };
+    let Err(RealOsError::Containment(error)) = RealOs::new(&options) else {
+        panic!("nothing can be made in a control group");
+    };
+    let said = error.lacking.to_string();
+    assert!(said.starts_with("no process can be made in a control group here: "));
+    let os = contained_os(4, ContainmentRules::default());
+    assert_eq!(os.containment(), Containment::Cgroup);
+    for _ in 0..3 {
+        let run = shell(&*os, "exit 3", Output::Discard);
+        assert_eq!(run.told.end().exit, Exit::Code(3));
+        wait_until_gone(&*os, run.run);
+        assert_eq!(os.containment(), Containment::Group);
+    }
+    finish(os);
 }
 
 #[test]

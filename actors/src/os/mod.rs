@@ -46,6 +46,7 @@ use crate::policy::spec::{ChildName, CommandSpec, Containment, RunId};
 
 pub use contain::{
     ContainmentError, ContainmentRules, Escape, Lacking, NoAdopter, NoCgroup, Survivor,
+    clean_up_after_the_dead,
 };
 pub use real::{RealOs, RealOsError, RealOsOptions};
 pub use validate::resolve;

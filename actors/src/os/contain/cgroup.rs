@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,8 +26,6 @@ use crate::os::table::lock;
 const DYING_AT_MOST: Duration = Duration::from_secs(2);
 /// How the directory of a runtime is called, before its process and when that began.
 const PREFIX: &str = "kimi-shell";
-/// The directory of a mount that has nothing but our directories has two links; each directory in it makes one more.
-const LINKS_OF_NONE: u64 = 2;
 
 /// Why there is no control group to make others in.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +155,7 @@ fn owner(name: &str) -> Option<(i32, u64)> {
 #[derive(Debug)]
 pub(in crate::os) struct Leaf {
     number: u32,
+    directory: OwnedFd,
     events: File,
     kill: File,
     /// One that was killed may kill whoever is born into it later, see `spawn.rs`.
@@ -174,9 +173,15 @@ impl Leaf {
         self.is_used_up.store(true, Ordering::Relaxed);
     }
 
-    /// Whether another run can be in it. A run can freeze its own group.
+    /// Whether another run can be in it. A run can freeze its own group, and make others in it.
     fn is_clean(&self) -> bool {
-        !self.is_used_up.load(Ordering::Relaxed) && self.says(&[b"populated 0", b"frozen 0"])
+        let has_none = || {
+            let found = rustix::fs::fstat(&self.directory);
+            // Its own two links; each directory in it would make one more.
+            found.is_ok_and(|found| found.st_nlink == 2)
+        };
+        let is_used_up = self.is_used_up.load(Ordering::Relaxed);
+        !is_used_up && self.says(&[b"populated 0", b"frozen 0"]) && has_none()
     }
 
     fn says(&self, lines: &[&[u8]]) -> bool {
@@ -215,7 +220,6 @@ fn has_line(text: &[u8], wanted: &[u8]) -> bool {
 #[derive(Debug)]
 pub(in crate::os) struct Place {
     leaf: Leaf,
-    directory: OwnedFd,
     /// Nobody has been in it before.
     is_fresh: bool,
 }
@@ -223,7 +227,7 @@ pub(in crate::os) struct Place {
 impl Place {
     /// What the clone is told.
     pub(in crate::os) fn number(&self) -> RawFd {
-        self.directory.as_raw_fd()
+        self.leaf.directory.as_raw_fd()
     }
 
     pub(in crate::os) fn into_leaf(self) -> Leaf {
@@ -341,17 +345,14 @@ impl Cgroups {
             }
         }
         let pooled = lock(&self.pool).free.pop();
-        if let Some(leaf) = pooled {
-            // Another may have removed it; then so be it.
-            if let Ok(directory) = open_path(&self.path_of(&leaf)) {
-                return Ok(Place {
-                    leaf,
-                    directory,
-                    is_fresh: false,
-                });
-            }
+        // Should somebody else have removed it, nobody can be born there, and then a fresh one is made.
+        match pooled {
+            Some(leaf) => Ok(Place {
+                leaf,
+                is_fresh: false,
+            }),
+            None => self.make(),
         }
-        self.make()
     }
 
     /// A directory in which nobody has been.
@@ -367,9 +368,9 @@ impl Cgroups {
         fs::create_dir(&path)?;
         let open = || {
             Ok(Place {
-                directory: open_path(&path)?,
                 leaf: Leaf {
                     number,
+                    directory: open_path(&path)?,
                     events: File::open(path.join("cgroup.events"))?,
                     kill: OpenOptions::new()
                         .write(true)
@@ -398,13 +399,11 @@ impl Cgroups {
 
     /// Takes back a directory whose run is over. One that is not as it was is not used again.
     pub(super) fn give_back(&self, leaf: Leaf) {
-        let path = self.path_of(&leaf);
-        let has_none = || fs::metadata(&path).is_ok_and(|found| found.nlink() == LINKS_OF_NONE);
-        if leaf.is_clean() && has_none() {
+        if leaf.is_clean() {
             lock(&self.pool).free.push(leaf);
         } else {
             // What is not empty stays for the end.
-            remove_tree(&path);
+            remove_tree(&self.path_of(&leaf));
         }
     }
 
@@ -561,7 +560,14 @@ impl Waiting {
     }
 }
 
-/// Kills and removes what runtimes that are gone have left below our group.
+/// Kills and removes what runtimes that are gone have left below our own group, if there is one that we may use.
+pub(super) fn clean_below_ours(clock: Clock) -> Vec<Left> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let parent = directory(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+    parent.map_or_else(|_| Vec::new(), |parent| clean(&parent, clock))
+}
+
+/// The same below this one.
 fn clean(parent: &Path, clock: Clock) -> Vec<Left> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let stale = entries.filter_map(|entry| {

@@ -20,6 +20,7 @@ use rustix::process::{Pid, PidfdFlags};
 use tracing::warn;
 
 use crate::os::clock::Clock;
+use crate::os::is_exhaustion;
 use crate::os::kernel::{self, session as session_of};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{Containment, RunId};
@@ -237,7 +238,10 @@ impl Container {
 
     /// Where a child is to be born, if in a directory of its own.
     pub(super) fn place(&self) -> io::Result<Option<Place>> {
-        self.cgroups().map(Cgroups::take).transpose()
+        match self.cgroups().map(Cgroups::take).transpose() {
+            Err(error) if !is_exhaustion(&error) => self.give_up(error),
+            place => place,
+        }
     }
 
     /// Another place, since a child could not be made in this one. If that was a fresh one, there is none from now on.
@@ -248,15 +252,20 @@ impl Container {
         self.give_back(leaf);
         match self.cgroups() {
             Some(cgroups) if !is_fresh => cgroups.make().map(Some),
-            Some(_) if self.is_required => Err(error),
-            _ => {
-                if !self.has_no_cgroup.swap(true, Ordering::Relaxed) {
-                    let containment = self.mode().as_str();
-                    warn!(%error, containment, "no process can be made in a control group here");
-                }
-                Ok(None)
-            }
+            _ => self.give_up(error),
         }
+    }
+
+    /// From now on without control groups, unless they were insisted on.
+    fn give_up(&self, error: io::Error) -> io::Result<Option<Place>> {
+        if self.is_required {
+            return Err(error);
+        }
+        if !self.has_no_cgroup.swap(true, Ordering::Relaxed) {
+            let containment = self.mode().as_str();
+            warn!(%error, containment, "no process can be made in a control group here");
+        }
+        Ok(None)
     }
 
     /// Takes a directory back in which nobody is any more.
@@ -398,6 +407,13 @@ impl Container {
             cgroups.remove();
         }
     }
+}
+
+/// Kills and removes what runtimes that are gone have left in control groups below our own. Each runtime does so when it begins;
+/// this is for who outlives one. Returns what is to be said of it.
+pub fn clean_up_after_the_dead() -> Vec<String> {
+    let left = cgroup::clean_below_ours(Clock::start());
+    left.iter().map(said_of).collect()
 }
 
 fn said_of(left: &Left) -> String {
