@@ -55,6 +55,7 @@ mod work;
 
 pub use child::{Child, Supervisor};
 pub use exec::{Exec, ExecError, ExecOutcome, ExecOutput, How, TimedOut};
+pub use os::shim;
 pub use runtime::{
     ExecTicket, ForceExitPolicy, OperationError, ProbeError, Runtime, RuntimeBuilder,
     RuntimeHandle, ShutdownReport, ShutdownTimeout, SignalOptions, StartError,

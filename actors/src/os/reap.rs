@@ -19,6 +19,8 @@ pub(super) struct Settling {
     pub(super) observed: Observed,
     /// Somebody had signalled it before that.
     pub(super) asked: bool,
+    /// The kernel killed one of its processes for lack of memory.
+    pub(super) oom: bool,
     /// Somebody else has reaped it: its ids name nothing any more.
     pub(super) lost: bool,
     pub(super) job: Box<Job>,
@@ -43,6 +45,7 @@ impl Settling {
     pub(super) fn tell(&self, killed: Vec<u32>, survivors: Vec<u32>, captured: Option<Captured>) {
         let end = Box::new(End {
             exit: self.observed.exit,
+            oom: self.oom,
             asked: self.asked,
             cpu: self.observed.cpu,
             max_rss: Some(self.observed.max_rss).filter(|peak| *peak > kernel::own_peak()),

@@ -19,14 +19,17 @@ use rustix::io::{DupFlags, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::thread::{NanosleepRelativeResult, Timespec};
 
-use crate::os::clone::{self, Extra, Files, Parts, Plan, Stack, Stage};
+use crate::os::clone::{self, Extra, Files, Parts, Plan, Stack};
+use crate::os::launch::{Program, Stage};
 use crate::os::output::{HeadTail, LineSplitter};
-use crate::os::real::Shared;
+use crate::os::real::{RealOsOptions, Shared};
+use crate::os::shim::{self, Handover, Outcome, Telling};
 use crate::os::sign::{Beacon, BeaconEnd, Ear, Listen, Sign};
 use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::watch::{Io, Keep, Order, Reader};
-use crate::os::{News, Output, SpawnError, kernel, tee, thread, validate};
+use crate::os::{News, Output, SpawnError, StartPath, kernel, means, tee, thread, validate};
+use crate::policy::setup::{self, Action, Controllers, Examined, Identity};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{BaseEnv, CommandSpec, RunId};
 use crate::policy::time::Moment;
@@ -55,6 +58,11 @@ pub(super) struct Pool {
     dev_null: OwnedFd,
     can_share: bool,
     child_nofile: Option<u64>,
+    controllers: Controllers,
+    /// What is done for a child that asks for nothing.
+    unasked: Option<Action>,
+    /// This program as the exec shim.
+    itself: Option<OwnedFd>,
 }
 
 struct PoolState {
@@ -93,8 +101,7 @@ impl Berth {
 }
 
 impl Pool {
-    /// `child_nofile`: the soft limit on open files that children get, if not ours.
-    pub(super) fn new(child_nofile: Option<u64>) -> io::Result<Self> {
+    pub(super) fn new(options: &RealOsOptions) -> io::Result<Self> {
         let dev_null = rustix::fs::open(
             "/dev/null",
             OFlags::RDWR | OFlags::CLOEXEC,
@@ -121,7 +128,10 @@ impl Pool {
             base,
             dev_null,
             can_share: kernel::has_close_range(),
-            child_nofile,
+            child_nofile: options.child_nofile,
+            controllers: options.controllers,
+            unasked: setup::unasked(means::own_oom_score_adj()),
+            itself: shim::pin()?,
         })
     }
 
@@ -202,10 +212,12 @@ impl Pool {
     }
 
     /// Waits for the next run; `None`: this thread is not needed any more.
-    fn next(&self, place: usize, shared: &Shared) -> Option<Handle> {
+    ///
+    /// One on whose life that of children hangs is needed until the end of the runtime, which takes these with it.
+    fn next(&self, place: usize, shared: &Shared, hold: Hold) -> Option<Handle> {
         let mut state = lock(&self.state);
         if state.workers[place] == Worker::Stuck {
-            if state.serving >= self.base {
+            if state.serving >= self.base && hold == Hold::Free {
                 state.workers[place] = Worker::Absent;
                 return None;
             }
@@ -240,10 +252,21 @@ impl Pool {
     }
 }
 
+/// Whether a thread may end.
+///
+/// A process that is to die with its supervisor dies with the very thread that made it (`PR_SET_PDEATHSIG` in prctl(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    Free,
+    /// It has made one that is to die with the supervisor.
+    Held,
+}
+
 /// What one thread needs to start processes, kept from one to the next.
 struct Bench {
     stack: Stack,
     berth: Berth,
+    hold: Hold,
     ignored: u64,
     ignored_at: Option<Moment>,
 }
@@ -259,6 +282,7 @@ impl Bench {
         Ok(Self {
             stack: Stack::new()?,
             berth,
+            hold: Hold::Free,
             ignored: 0,
             ignored_at: None,
         })
@@ -281,7 +305,7 @@ fn work(shared: &Arc<Shared>, place: usize, mut bench: Bench) {
     kernel::unblock_child_signal();
     let mut argv = Block::default();
     let mut envp = Block::default();
-    while let Some(handle) = shared.pool.next(place, shared) {
+    while let Some(handle) = shared.pool.next(place, shared, bench.hold) {
         let mut begun = 0;
         loop {
             let result = begin(shared, &mut bench, (&mut argv, &mut envp), handle);
@@ -333,6 +357,7 @@ fn begin(
     else {
         return Ok(());
     };
+    let prepared = shared.pool.prepare(&command)?;
     let path = validate::locate(&command)?;
     let program = validate::terminated(path.clone(), "the program")?;
     fill_arguments(argv, &command)?;
@@ -343,6 +368,17 @@ fn begin(
         .clone()
         .map(|cwd| validate::terminated(cwd, "the working directory"))
         .transpose()?;
+    let telling = Telling {
+        path: &program,
+        directory: directory.as_deref(),
+        argv: &argv.bytes,
+        envp: &envp.bytes,
+        actions: &prepared.actions,
+        groups: prepared.groups(),
+        parent: prepared.parent,
+    };
+    let extra = wires.extra();
+    let shim = shared.pool.shim(&prepared, telling, extra)?;
     let pipes = Pipes::new(
         &stdin,
         &output,
@@ -350,18 +386,31 @@ fn begin(
         &shared.pool,
         &mut bench.berth,
     )?;
+    let size = Size::of(&[argv, envp]);
     let ignored = bench.ignored(shared.clock.now());
-    let mut plan = Plan::new(&Parts {
-        path: &program,
+    if prepared.actions.contains(&Action::DieWithParent) {
+        bench.hold = Hold::Held;
+    }
+    let extras = shim.as_ref().map_or(extra.as_slice(), Handover::extras);
+    let direct = Parts {
+        program: Program::Path(&program),
         argv: argv.pointers(),
         envp: envp.pointers(),
         directory: directory.as_deref(),
         stdio: pipes.stdio,
-        extra: wires.extra(),
-        files: files(&shared.pool, &pipes.stdio, wires.extra()),
+        extras,
+        files: files(&shared.pool, &pipes.stdio, extras),
         ignored,
         nofile: shared.pool.child_nofile.map(limit_on_files),
         cgroup: None,
+        actions: &prepared.actions,
+        parent: prepared.parent,
+        mask: 0,
+    };
+    let words = shim::words();
+    let mut plan = Plan::new(&match shim {
+        None => direct,
+        Some(_) => shim::instead(&words, &direct),
     });
     if !shared.set_cloning(handle) {
         pipes.abandon(&shared.pool, &mut bench.berth);
@@ -382,16 +431,27 @@ fn begin(
             source,
         });
     }
-    if let Some((stage, source)) = plan.failure() {
-        shared.discard(handle);
-        let size = Size::of(&[argv, envp]);
-        return Err(explain(
-            &command,
-            (&path, directory.as_ref()),
-            size,
-            stage,
+    let failure = plan.failure();
+    let (start_path, outcome) = match shim {
+        None => (StartPath::Direct, Outcome::of(failure)),
+        Some(shim) => (StartPath::Shim, shim.outcome(failure)),
+    };
+    let error = match outcome {
+        Outcome::Executed => None,
+        Outcome::Failed(stage, source) => {
+            let place = (path.as_path(), directory.as_ref());
+            Some(explain(&command, place, size, &prepared, stage, source))
+        }
+        Outcome::NoShim(source) => Some(SpawnError::System {
+            step: "execute the exec shim",
             source,
-        ));
+        }),
+        Outcome::Vanished if shared.is_doomed(handle) => Some(SpawnError::Abandoned),
+        Outcome::Vanished => Some(SpawnError::Vanished),
+    };
+    if let Some(error) = error {
+        shared.discard(handle);
+        return Err(error);
     }
     if let Output::Capture {
         chunks: Some(sink), ..
@@ -404,7 +464,7 @@ fn begin(
             }
         }));
     }
-    shared.adopt(handle, readers, wires, &output)
+    shared.adopt(handle, readers, wires, (&output, start_path))
 }
 
 /// The soft limit, within the hard one of now: the child may not raise that.
@@ -418,9 +478,10 @@ fn limit_on_files(soft: u64) -> libc::rlimit64 {
     }
 }
 
-fn files(pool: &Pool, stdio: &[RawFd; 3], extra: Option<Extra>) -> Files {
+fn files(pool: &Pool, stdio: &[RawFd; 3], extras: &[Extra]) -> Files {
     if pool.can_share {
-        let needed = stdio.iter().copied().chain(extra.map(|extra| extra.from));
+        let extras = extras.iter().map(|extra| extra.from);
+        let needed = stdio.iter().copied().chain(extras);
         let highest = needed.max().unwrap_or(0).max(2);
         Files::Share {
             below: highest.cast_unsigned() + 1,
@@ -446,10 +507,23 @@ fn explain(
     command: &CommandSpec,
     (path, directory): (&Path, Option<&CString>),
     size: Size,
+    prepared: &Prepared<'_>,
     stage: Stage,
     source: io::Error,
 ) -> SpawnError {
     let step = match stage {
+        Stage::Action(index) => {
+            return SpawnError::Setup {
+                step: prepared.describe(index),
+                source,
+            };
+        }
+        // That a user has too many processes is found at the execution (execve(2)).
+        Stage::Exec if source.raw_os_error() == Some(libc::EAGAIN) => {
+            return SpawnError::ProcessLimit {
+                user: prepared.user(),
+            };
+        }
         Stage::Exec if source.raw_os_error() == Some(libc::E2BIG) => {
             return SpawnError::TooLarge {
                 bytes: size.bytes,
@@ -472,6 +546,76 @@ fn explain(
         Stage::Signals => "reset its signals",
     };
     SpawnError::System { step, source }
+}
+
+/// What is set up in a process, and as whom it runs.
+struct Prepared<'a> {
+    actions: Vec<Action>,
+    identity: Option<&'a Identity>,
+    /// With which it may have to die.
+    parent: i32,
+}
+
+impl Prepared<'_> {
+    fn groups(&self) -> &[u32] {
+        self.identity.map_or(&[], |identity| &identity.groups)
+    }
+
+    fn describe(&self, index: u32) -> String {
+        let action = self.actions.get(index as usize);
+        action.map_or_else(String::new, |action| action.describe(self.identity))
+    }
+
+    fn user(&self) -> String {
+        match self.identity {
+            Some(identity) => identity.user_text(),
+            None => rustix::process::getuid().to_string(),
+        }
+    }
+}
+
+impl Pool {
+    /// What is to be done for a command, if that can be done here.
+    fn prepare<'a>(&self, command: &'a CommandSpec) -> Result<Prepared<'a>, SpawnError> {
+        let Some(setup) = &command.setup else {
+            return Ok(Prepared {
+                actions: Vec::from_iter(self.unasked),
+                identity: None,
+                parent: 0,
+            });
+        };
+        let Examined { actions, unmet, .. } = setup::examine(setup, &means(self.controllers));
+        if let Some(unmet) = unmet.into_iter().next() {
+            return Err(unmet.into());
+        }
+        Ok(Prepared {
+            actions,
+            identity: setup.identity.as_ref(),
+            parent: rustix::process::getpid().as_raw_pid(),
+        })
+    }
+
+    /// What takes this program there as somebody else; none: it need not become that.
+    fn shim(
+        &self,
+        prepared: &Prepared<'_>,
+        telling: Telling<'_>,
+        notify: Option<Extra>,
+    ) -> Result<Option<Handover>, SpawnError> {
+        if !telling.actions.iter().any(|it| it.changes_identity()) {
+            return Ok(None);
+        }
+        let Some(itself) = &self.itself else {
+            return Err(SpawnError::NoShim {
+                user: prepared.user(),
+            });
+        };
+        let handover = Handover::new(telling, itself, notify);
+        handover.map(Some).map_err(|source| SpawnError::System {
+            step: "prepare the exec shim",
+            source,
+        })
+    }
 }
 
 /// What is needed to hear a child's sign.
@@ -692,6 +836,19 @@ impl Shared {
         true
     }
 
+    /// Whether it was given up.
+    fn is_doomed(&self, handle: Handle) -> bool {
+        self.table.get(handle).is_none_or(|(_, state)| state.doomed)
+    }
+
+    fn count_oom_kills(&self, handle: Handle) -> Option<u64> {
+        self.oom.as_ref()?;
+        let (_, state) = self.table.get(handle)?;
+        let run = state.job.as_ref()?.run;
+        drop(state);
+        self.oom_kills(run)
+    }
+
     fn set_waiting(&self, handle: Handle) {
         if let Some((_, mut state)) = self.table.get(handle) {
             state.phase = Phase::Waiting;
@@ -714,7 +871,7 @@ impl Shared {
         handle: Handle,
         readers: [Option<OwnedFd>; 2],
         wires: Wires,
-        output: &Output,
+        (output, path): (&Output, StartPath),
     ) -> Result<(), SpawnError> {
         let slot = self.table.slot(handle);
         let pidfd = slot.pidfd.load(Ordering::Acquire);
@@ -724,9 +881,11 @@ impl Shared {
         let beacon = wires.beacon.as_ref().map_or(-1, Beacon::raw_fd);
         let streams = [stdout, stderr, beacon];
         let io = self.io(handle, readers, wires, output);
+        let oom_kills = self.count_oom_kills(handle);
         let Some((_, mut state)) = self.table.get(handle) else {
             return Ok(());
         };
+        state.oom_kills = oom_kills;
         state.phase = Phase::Born;
         state.io_held = io.is_some();
         state.io = io;
@@ -750,7 +909,7 @@ impl Shared {
         }
         if let Some(observer) = observer {
             let pid = slot.pid.load(Ordering::Acquire).cast_unsigned();
-            super::real::contained(|| observer.tell(News::Started { pid }));
+            super::real::contained(|| observer.tell(News::Started { pid, path }));
         }
         self.announce(handle);
         Ok(())

@@ -247,6 +247,13 @@ impl Io {
     }
 }
 
+/// Of what was not counted nothing is known.
+fn has_risen(before: Option<u64>, after: Option<u64>) -> bool {
+    before
+        .zip(after)
+        .is_some_and(|(before, after)| after > before)
+}
+
 fn kept(keep: Keep) -> Option<Kept> {
     match keep {
         Keep::Bytes(kept) => Some(kept.finish()),
@@ -562,7 +569,7 @@ impl Watcher {
             drop(kernel::signal_group(pid, Signal::KILL.number()));
         }
         let io = state.io.take();
-        let born = state.born;
+        let (born, kills_before) = (state.born, state.oom_kills);
         drop(state);
         let settling = Settling {
             handle,
@@ -574,6 +581,7 @@ impl Watcher {
                 max_rss: 0,
             }),
             asked,
+            oom: has_risen(kills_before, shared.oom_kills(job.run)),
             lost: observed.is_none(),
             job,
             telling,

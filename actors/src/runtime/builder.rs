@@ -412,6 +412,7 @@ impl RuntimeBuilder {
                 .saturating_add(one_shots.saturating_mul(2))
                 .clamp(64, MOST_SLOTS),
             child_nofile: self.child_descriptors,
+            ..RealOsOptions::default()
         };
         Ok(Arc::new(RealOs::new(&options).map_err(StartError::Os)?))
     }

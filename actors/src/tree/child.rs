@@ -228,7 +228,8 @@ impl Actor for Child {
         state: &mut ChildState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ChildMsg::News(News::Started { pid }) => {
+            ChildMsg::News(News::Started { pid, path }) => {
+                debug!(child = %state.name, run = state.run.0, pid, ?path, "a run has started");
                 state.pid = pid;
                 state.report(Reported::Started {
                     pid: (pid != 0).then_some(pid),
