@@ -1396,6 +1396,8 @@ impl World {
                     run.is_ready = true;
                 }
             }
+            // It moves nothing: the end that follows does.
+            Event::OutOfMemory { .. } => {}
             Event::Exited { child, run, exit } => {
                 if let Some(run) = self.runs.get_mut(&(*child, *run)) {
                     run.ended_with.get_or_insert(*exit);

@@ -491,7 +491,11 @@ fn become_somebody(identity: &Identity, means: &Means, examined: &mut Examined) 
         return;
     }
     if !means.becomes_anybody {
-        let demand = if is_user { Demand::Group } else { Demand::User };
+        let demand = if is_user || identity.user.is_none() {
+            Demand::Group
+        } else {
+            Demand::User
+        };
         let because = Because::NotRoot;
         examined.unmet.push(Unmet { demand, because });
         return;

@@ -575,6 +575,9 @@ impl RootState {
             }
             Reported::Ended { end, stopped } => {
                 let exit = end.exit;
+                if end.oom {
+                    self.feed(myself, Event::OutOfMemory { child, run }).await;
+                }
                 self.ended(child, run, *end, stopped);
                 Event::Exited { child, run, exit }
             }

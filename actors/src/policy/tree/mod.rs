@@ -153,6 +153,13 @@ pub enum Event {
         /// How long.
         by: Duration,
     },
+    /// The kernel killed a process of a run for lack of memory; told right before the end of the run.
+    OutOfMemory {
+        /// The child.
+        child: NodeId,
+        /// The run.
+        run: RunId,
+    },
     /// A run ended, or never began ([`Exit::NotStarted`]).
     Exited {
         /// The child.
@@ -428,6 +435,7 @@ impl Tree {
             Event::Unready { child, run } => self.unready(*child, *run),
             Event::Unhealthy { child, run } => self.unhealthy(*child, *run),
             Event::StartExtended { child, run, by } => self.extend_start(*child, *run, *by),
+            Event::OutOfMemory { child, run } => self.out_of_memory(*child, *run),
             Event::Exited { child, run, exit } => self.exited(*child, *run, *exit),
             Event::SupervisorLost { supervisor, run } => self.supervisor_lost(*supervisor, *run),
             Event::Due { timer } => self.due(*timer),
