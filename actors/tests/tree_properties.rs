@@ -1396,8 +1396,6 @@ impl World {
                     run.is_ready = true;
                 }
             }
-            // It moves nothing: the end that follows does.
-            Event::OutOfMemory { .. } => {}
             Event::Exited { child, run, exit } => {
                 if let Some(run) = self.runs.get_mut(&(*child, *run)) {
                     run.ended_with.get_or_insert(*exit);
@@ -1442,6 +1440,8 @@ impl World {
                 }
             }
             Event::Unhealthy { .. }
+            // The end that follows is what moves something.
+            | Event::OutOfMemory { .. }
             | Event::StartExtended { .. }
             | Event::Delete { .. }
             | Event::SupervisorLost { .. }

@@ -386,7 +386,6 @@ fn begin(
         &shared.pool,
         &mut bench.berth,
     )?;
-    let size = Size::of(&[argv, envp]);
     let ignored = bench.ignored(shared.clock.now());
     if prepared.actions.contains(&Action::DieWithParent) {
         bench.hold = Hold::Held;
@@ -440,6 +439,7 @@ fn begin(
         Outcome::Executed => None,
         Outcome::Failed(stage, source) => {
             let place = (path.as_path(), directory.as_ref());
+            let size = Size::of(&[argv, envp]);
             Some(explain(&command, place, size, &prepared, stage, source))
         }
         Outcome::NoShim(source) => Some(SpawnError::System {
