@@ -2,7 +2,7 @@
 //!
 //! A clone that shares the memory of its parent must not change its identity: who may trace the one could reach the other.
 //! So the clone executes this program first, which has memory of its own, and that carries out the same last steps
-//! ([`launch`](crate::os::launch)). What to do comes in a sealed file of memory and not in its arguments, which everybody can
+//! (`launch.rs`). What to do comes in a sealed file of memory and not in its arguments, which everybody can
 //! read; its own environment is empty, so that nothing that is meant for the program, such as `LD_PRELOAD`, works on it.
 //!
 //! What becomes of it comes back through a pipe that the execution closes: a mark right before that, then nothing more, or
