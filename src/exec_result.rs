@@ -88,6 +88,9 @@ pub struct ExecResult {
     pub max_rss: Option<u64>,
     /// Processor time.
     pub cpu_ms: u64,
+    /// The kernel killed a process of it for lack of memory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub oom_killed: bool,
     /// Which time was over, if one was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<TimeoutWord>,
@@ -237,6 +240,7 @@ impl ExecResult {
             killed: Vec::new(),
             max_rss: None,
             cpu_ms: 0,
+            oom_killed: false,
             timeout: None,
             hint: None,
             error: None,
@@ -271,6 +275,7 @@ impl ExecResult {
             killed: outcome.killed.clone(),
             max_rss: outcome.max_rss,
             cpu_ms: milliseconds(outcome.cpu),
+            oom_killed: outcome.oom,
             timeout: TimeoutWord::new(outcome.how),
             hint: outcome.waited_for_input.then(|| hint.to_owned()),
             error,

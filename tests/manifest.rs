@@ -15,6 +15,7 @@ use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::intensity::Intensity;
 use kimi_actors::policy::probe::{Check, ProbeRules, Probes};
 use kimi_actors::policy::restart::{Restart, Strategy};
+use kimi_actors::policy::setup::{Controllers, Identity, Means, Processors, ResourceLimits, Setup};
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{
     BaseEnv, ChildName, ChildRules, Condition, Governor, Kind, NodeRules, OnLimit, OnLost,
@@ -1452,51 +1453,189 @@ services:
     assert_eq!(manifest.warnings.len(), 2, "{:?}", manifest.warnings);
 }
 
-#[test]
-fn what_cannot_be_enforced_is_refused_service_by_service() {
-    let manifest = load(
-        "version: 1
-defaults: { nice: 5 }
+const BOUNDS: &str = "version: 1
+defaults: { nice: -5 }
 services:
   a: { command: [x], limits: { memory: 512MiB, cpu: 0.5, pids: 20, core: 0, nofile: 64 } }
-  b: { command: [x], limits: { memory: 1GB, best_effort: true }, user: www-data }
-  c: { command: [x], user: 1000, group: staff, umask: 027, oom_score_adj: -5, no_new_privs: true }
-  d: { command: [x], limits: { best_effort: true }, no_new_privs: false }
-",
-    );
+  b: { command: [x], limits: { cpu: 1, best_effort: true }, user: root }
+  c: { command: [x], user: 1000, group: 7, umask: 027, oom_score_adj: -5, no_new_privs: true }
+  d: { command: [x], nice: 0, group: 1000, limits: { best_effort: true }, no_new_privs: false, replicas: 2 }
+  e: { command: [x], user: 4000000001 }
+";
+
+fn with_means(text: &str, means: Means) -> Manifest {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kimi-shell.yaml");
+    fs::write(&path, text).unwrap();
+    let inputs = Inputs {
+        means: Some(means),
+        ..Inputs::default()
+    };
+    Manifest::load(Location::File(path), &inputs).unwrap()
+}
+
+#[test]
+fn what_cannot_be_enforced_is_refused_service_by_service() {
+    let anybody = Means {
+        uid: Some(1000),
+        gid: Some(1000),
+        ..Means::default()
+    };
+    let manifest = with_means(BOUNDS, anybody);
     let told: Vec<String> = manifest
         .refusals
         .iter()
+        // Whether that one would become somebody else depends on who runs this test.
+        .filter(|refusal| !refusal.child.as_str().starts_with('d'))
         .map(|refusal| {
-            let (line, _) = refusal.problem.place.line_and_column().unwrap();
-            let key = refusal.problem.message.split('`').nth(1).unwrap();
-            format!("{} {line} {key}", refusal.child)
+            let (line, column) = refusal.problem.place.line_and_column().unwrap();
+            let message = &refusal.problem.message;
+            let key = message.split('`').nth(1).unwrap_or(message);
+            let who = if refusal.is_for_root {
+                "root"
+            } else {
+                "nobody"
+            };
+            format!("{} {line}:{column} {key} {who}", refusal.child)
         })
         .collect();
     assert_eq!(
         told,
         [
-            "a 2 nice",
-            "a 4 limits.memory",
-            "a 4 limits.cpu",
-            "a 4 limits.pids",
-            "a 4 limits.core",
-            "a 4 limits.nofile",
-            "b 5 user",
-            "c 2 nice",
-            "c 6 user",
-            "c 6 group",
-            "c 6 umask",
-            "c 6 oom_score_adj",
-            "c 6 no_new_privs",
+            "a 2:13 nice root",
+            "a 4:48 limits.cpu nobody",
+            "b 5:61 user root",
+            "c 2:13 nice root",
+            "c 6:34 group root",
+            "c 6:56 oom_score_adj root",
+            "e 2:13 nice root",
+            "e 8:22 nobody here has the number 4000000001, so that its group must be said as well; correct the \
+             manifest, or make the account nobody",
         ]
     );
+}
+
+#[test]
+fn what_is_asked_of_a_process_is_set_up_in_it() {
+    let root = Means {
+        uid: Some(0),
+        gid: Some(0),
+        becomes_anybody: true,
+        raises_limits: true,
+        least_nice: -20,
+        controllers: Controllers {
+            cpu: true,
+            ..Controllers::default()
+        },
+        ..Means::default()
+    };
+    let manifest = with_means(BOUNDS, root);
+    let setup = |name: &str| {
+        let name = ChildName::new(name).unwrap();
+        manifest.command(&name).unwrap().setup.clone()
+    };
+    let identity = |user: Option<&str>, group: &str, uid, gid| Identity {
+        user: user.map(str::to_owned),
+        group: Some(group.to_owned()),
+        uid,
+        gid,
+        groups: vec![gid],
+    };
+    let of_a = *setup("a").unwrap();
+    assert_eq!(
+        of_a.limits,
+        ResourceLimits {
+            nofile: Some(64),
+            core: Some(0),
+            memory: Some(512 << 20),
+            cpu: Some(Processors(500)),
+            pids: Some(20),
+        }
+    );
+    assert_eq!(of_a.nice, Some(-5));
+    let of_c = *setup("c").unwrap();
+    assert_eq!(
+        of_c,
+        Setup {
+            umask: Some(0o27),
+            nice: Some(-5),
+            oom_score_adj: Some(-5),
+            identity: of_c.identity.clone(),
+            no_new_privs: true,
+            ..Setup::default()
+        }
+    );
+    let Identity { uid, gid, .. } = of_c.identity.unwrap();
+    assert_eq!((uid, gid), (1000, 7));
+    let replica = *setup("d.2").unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    assert_eq!(replica.identity, Some(identity(None, "1000", own, 1000)));
+    assert!(replica.best_effort && !replica.no_new_privs);
+    let variables = variables(&manifest, "b");
+    assert!(variables.contains(&("USER", "root")), "{variables:?}");
+    let refused: Vec<&str> = manifest
+        .refusals
+        .iter()
+        .map(|it| it.child.as_str())
+        .collect();
+    assert_eq!(refused, ["a", "e"]);
+    let notes: Vec<&str> = manifest
+        .notes
+        .iter()
+        .map(|(_, note)| note.as_str())
+        .collect();
+    assert_eq!(
+        notes,
+        ["a: `limits.memory` is kept by RLIMIT_AS, the addresses of each of its processes"]
+    );
+}
+
+#[test]
+fn a_user_has_the_group_that_is_its_own_whatever_the_defaults_say() {
+    let text = "version: 1
+defaults: { user: 1000, group: 1000, umask: 022 }
+services:
+  a: { command: [x], user: root }
+  b: { command: [x], group: 7 }
+  c: { command: [x], umask: 077 }
+";
+    let manifest = with_means(text, Means::default());
+    let ids = |child: &str| {
+        let setup = manifest.command(&name(child)).unwrap().setup.clone();
+        let setup = setup.unwrap();
+        let identity = setup.identity.unwrap();
+        (identity.uid, identity.gid, setup.umask)
+    };
+    assert_eq!(ids("a"), (0, 0, Some(0o22)));
+    assert_eq!(ids("b"), (1000, 7, Some(0o22)));
+    assert_eq!(ids("c"), (1000, 1000, Some(0o77)));
+}
+
+#[test]
+fn what_is_done_without_is_warned_about() {
+    let text = "version: 1
+services:
+  a: { command: [x], nice: -1, limits: { cpu: 2, best_effort: true } }
+  b: { command: [x] }
+";
+    let manifest = with_means(text, Means::default());
+    assert!(manifest.refusals.is_empty(), "{:?}", manifest.refusals);
     let warned: Vec<&str> = manifest
         .warnings
         .iter()
-        .map(|it| it.message.split('`').nth(1).unwrap())
+        .map(|it| it.message.as_str())
         .collect();
-    assert_eq!(warned, ["nice", "limits.memory"]);
+    assert_eq!(
+        warned,
+        [
+            "`nice` cannot be enforced here: only root may give less than 0; it is done without",
+            "`limits.cpu` cannot be enforced here: no control group with the controller `cpu` can be had; it is done \
+             without",
+        ]
+    );
+    // Who asks for nothing gets nothing.
+    let name = ChildName::new("b").unwrap();
+    assert_eq!(manifest.command(&name).unwrap().setup, None);
 }
 
 #[test]

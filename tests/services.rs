@@ -36,16 +36,14 @@ fn what_cannot_be_enforced_starts_nothing() {
         "version: 1
 services:
   a: { type: task, shell: touch out/a }
-  b: { type: task, shell: touch out/b, user: nobody, limits: { memory: 1GiB } }
+  b: { type: task, shell: touch out/b, user: nobody-of-this-name }
 ",
     );
     let all = answer(&place, &["start", "--all"], &[]);
     assert_eq!(all.code, Some(78), "{}", all.stderr);
     for phrase in [
         "nothing was started",
-        "kimi-shell.yaml:4:40: `user` cannot be enforced",
-        "kimi-shell.yaml:4:64: `limits.memory` cannot be enforced",
-        "best_effort",
+        "kimi-shell.yaml:4:40: there is no user `nobody-of-this-name` here",
     ] {
         assert!(all.stderr.contains(phrase), "{phrase}\n{}", all.stderr);
     }
@@ -54,6 +52,36 @@ services:
     let one = answer(&place, &["start", "a"], &[]);
     assert_eq!(one.code, Some(0), "{}", one.stderr);
     assert_eq!(made(&place), set(&["a"]));
+    place.assert_tidy();
+}
+
+#[test]
+fn what_is_asked_of_a_process_is_true_of_it() {
+    let place = Place::new(
+        r#"version: 1
+defaults: { umask: 027, nice: 3, no_new_privs: true, limits: { memory: 512MiB, nofile: 100 } }
+services:
+  a:
+    type: task
+    shell: test "$(umask) $(nice) $(ulimit -n) $(ulimit -v)" = '0027 3 100 524288'
+  b:
+    type: task
+    user: 4000000033
+    group: 4000000034
+    shell: test "$(umask) $(nice) $(ulimit -n) $(id -u) $(id -g) $(id -G)" = '0027 3 100 4000000033 4000000034 4000000034'
+"#,
+    );
+    let answered = answer(&place, &["start", "--all"], &[]);
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(answered.code, Some(0), "{}", answered.stderr);
+        let note = "a: `limits.memory` is kept by RLIMIT_AS";
+        assert!(answered.stderr.contains(note), "{}", answered.stderr);
+    } else {
+        assert_eq!(answered.code, Some(77), "{}", answered.stderr);
+        let reason = "`user` cannot be enforced here: only root may become somebody else";
+        assert!(answered.stderr.contains(reason), "{}", answered.stderr);
+        assert!(answered.stderr.contains("nothing was started"));
+    }
     place.assert_tidy();
 }
 

@@ -121,6 +121,8 @@ pub struct ExecOutcome {
     pub how: How,
     /// How it ended.
     pub exit: Exit,
+    /// Whether the kernel killed a process of it for lack of memory.
+    pub oom: bool,
     /// What it wrote.
     pub captured: Captured,
     /// Processes that it left behind and that were killed.
@@ -218,6 +220,7 @@ impl ExecOutcome {
             started_at: started.at,
             how: How::of(end.exit, stopped.map(|stopped| stopped.cause), is_over),
             exit: end.exit,
+            oom: end.oom,
             captured,
             killed: end.killed,
             survivors: end.survivors,

@@ -34,6 +34,11 @@
 //! the reverse of the start order, each within its share of the budget, and killed after its grace. The deadline is kept by a
 //! plain thread, set before any actor hears of the signal, so it holds although the async runtime hangs.
 //!
+//! **Limits and identity.** What a command asks for besides its program ([`policy::setup::Setup`]) is set up in its process right
+//! before that runs, in the order in which nothing takes away what the next step needs, or refused with the reason. To run as
+//! another user or group takes an exec [`shim`]: a program registers itself as that by calling [`shim::run_if_asked`] first in
+//! its `main`.
+//!
 //! **What it leaves alone.** No signal is taken, no process ended, no stranger reaped, nothing global set, unless the builder is
 //! told to. Two runtimes in one program do not know of each other, but for signals, which have one listener a process.
 //!
@@ -55,6 +60,7 @@ mod work;
 
 pub use child::{Child, Supervisor};
 pub use exec::{Exec, ExecError, ExecOutcome, ExecOutput, How, TimedOut};
+pub use os::shim;
 pub use runtime::{
     ExecTicket, ForceExitPolicy, OperationError, ProbeError, Runtime, RuntimeBuilder,
     RuntimeHandle, ShutdownReport, ShutdownTimeout, SignalOptions, StartError,

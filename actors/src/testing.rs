@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::os::check::{CheckFailure, CheckOrder, Errand, Tell};
 use crate::os::sign::{Listener, Notice};
-use crate::os::{End, Job, News, Observer, Os, Process, SignalError, SpawnError};
+use crate::os::{End, Job, News, Observer, Os, Process, SignalError, SpawnError, StartPath};
 use crate::policy::exit::Exit;
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, RunId};
@@ -213,6 +213,7 @@ impl FakeOs {
         };
         let end = End {
             exit,
+            oom: false,
             asked: ended.asked,
             cpu: Duration::ZERO,
             max_rss: None,
@@ -271,13 +272,22 @@ impl Os for FakeOs {
         match script {
             Script::CannotStart => observer.tell(News::NotStarted(SpawnError::Abandoned)),
             Script::HangsInStart => {}
-            Script::Obeys | Script::IgnoresSignals => observer.tell(News::Started { pid }),
+            Script::Obeys | Script::IgnoresSignals => observer.tell(News::Started {
+                pid,
+                path: StartPath::Direct,
+            }),
             Script::Ends(exit) => {
-                observer.tell(News::Started { pid });
+                observer.tell(News::Started {
+                    pid,
+                    path: StartPath::Direct,
+                });
                 self.finish(job.run, exit);
             }
             Script::EndsAfter(after, exit) => {
-                observer.tell(News::Started { pid });
+                observer.tell(News::Started {
+                    pid,
+                    path: StartPath::Direct,
+                });
                 let (fake, run) = (self.clone(), job.run);
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;

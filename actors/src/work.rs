@@ -25,12 +25,14 @@ pub(crate) fn introduced(command: &CommandSpec, child: &ChildName, run: RunId) -
     command
 }
 
-/// The command in the directory and environment of a host, but for what it sets itself.
+/// The command in the directory and environment of a host, and as whom and with what limits that runs, but for what it sets
+/// itself.
 pub(crate) fn within(command: &CommandSpec, host: &CommandSpec) -> CommandSpec {
     CommandSpec {
         cwd: command.cwd.clone().or_else(|| host.cwd.clone()),
         base_env: host.base_env,
         env: [host.env.as_slice(), &command.env].concat(),
+        setup: command.setup.clone().or_else(|| host.setup.clone()),
         ..command.clone()
     }
 }

@@ -12,8 +12,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kimi_actors::os::{Drained, Line, LineSink, NotExecutable, Os, Output, SpawnError, resolve};
+use kimi_actors::os::account::account;
+use kimi_actors::os::{
+    Drained, Line, LineSink, NotExecutable, Os, Output, SpawnError, means, resolve,
+};
 use kimi_actors::policy::exit::{Exit, StartFailure};
+use kimi_actors::policy::setup::{Controllers, ResourceLimits, Setup};
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{BaseEnv, CommandSpec};
 use support::{
@@ -605,4 +609,40 @@ fn mount(target: &Path, options: &str) -> Result<(), String> {
 fn unmount(target: &Path) {
     // SAFETY: the text ends with NUL and outlives the call.
     unsafe { libc::umount2(c_path(target).as_ptr(), libc::MNT_DETACH) };
+}
+
+#[test]
+fn without_a_shim_all_is_set_up_but_another_user() {
+    let os = real_os(4);
+    let mut command = CommandSpec::shell("umask; nice; ulimit -n; cat /proc/self/oom_score_adj");
+    let setup = Setup {
+        limits: ResourceLimits {
+            nofile: Some(77),
+            ..ResourceLimits::default()
+        },
+        umask: Some(0o77),
+        nice: Some(9),
+        oom_score_adj: Some(900),
+        ..Setup::default()
+    };
+    command.setup = Some(Box::new(setup));
+    let run = begin(&*os, command.clone(), CAPTURE);
+    let end = run.told.end();
+    assert_eq!(end.captured.unwrap().stdout.head, b"0077\n9\n77\n900\n");
+
+    let identity = account(Some("4000000033"), Some("4000000034"));
+    command.setup = Some(Box::new(Setup {
+        identity: Some(identity.unwrap().identity),
+        ..Setup::default()
+    }));
+    let error = begin(&*os, command, CAPTURE).told.not_started();
+    assert_eq!(error.kind(), StartFailure::NotExecutable);
+    let text = error.to_string();
+    let reason = if means(Controllers::default()).becomes_anybody {
+        "`kimi_actors::shim::run_if_asked()`"
+    } else {
+        "only root may become somebody else"
+    };
+    assert!(text.contains(reason), "{text}");
+    eventually("no run is left", || (os.live() == 0).then_some(()));
 }

@@ -1473,6 +1473,8 @@ impl World {
             }
             Event::Unhealthy { .. }
             | Event::Overran { .. }
+            // The end that follows is what moves something.
+            | Event::OutOfMemory { .. }
             | Event::StartExtended { .. }
             | Event::Delete { .. }
             | Event::SupervisorLost { .. }

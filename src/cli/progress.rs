@@ -438,6 +438,7 @@ impl Progress {
                     | EndedBy::Dependency,
                 ..
             } => settled(format!("{child}: stopped: {exit}")),
+            Fact::OutOfMemory { child, .. } => settled(format!("{child}: killed: out of memory")),
             Fact::Unready { child, .. } => settled(format!("{child}: no longer ready")),
             Fact::Unhealthy { child, .. } => settled(format!(
                 "{child}: its liveness probe failed, so it is stopped"
@@ -713,6 +714,19 @@ mod tests {
             },
             now,
         )
+    }
+
+    #[test]
+    fn an_end_for_lack_of_memory_is_called_that() {
+        let mut progress = Progress::new(&[name("api")], Color::Off);
+        let starved = Fact::OutOfMemory {
+            child: name("api"),
+            run: RunId(1),
+        };
+        let shown = tell(&mut progress, starved, at(0));
+        assert!(
+            matches!(&shown[..], [Shown::Settled(text)] if text == "api: killed: out of memory")
+        );
     }
 
     #[test]

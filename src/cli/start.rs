@@ -1,5 +1,6 @@
 //! `start`: the foreground supervisor.
 
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::document::nearest::did_you_mean;
 use crate::document::problem::{Problem, Problems};
 use crate::exit_code;
 use crate::manifest::reach::Reach;
-use crate::manifest::{Location, Manifest};
+use crate::manifest::{Location, Manifest, Refusal};
 use crate::settings::{Action, Settings};
 
 /// Says what of our own log is shown, as `tracing` directives.
@@ -92,6 +93,9 @@ pub enum ForegroundError {
     /// What is asked of a service cannot be done; nothing was started.
     #[error("cannot start: nothing was started, since\n{0}")]
     Refused(Problems),
+    /// The same, and root could do it.
+    #[error("cannot start: nothing was started, since\n{0}")]
+    RefusedToAnybody(Problems),
     /// The runtime did not start.
     #[error(transparent)]
     Runtime(#[from] StartError),
@@ -109,6 +113,7 @@ impl ForegroundError {
                 exit_code::INVALID_CONFIGURATION
             }
             Self::Runtime(error) if contain::is_lacking(error) => exit_code::INVALID_CONFIGURATION,
+            Self::RefusedToAnybody(_) => exit_code::NO_PERMISSION,
             Self::Runtime(_) | Self::Setup(_) => exit_code::FAILED,
         }
     }
@@ -182,16 +187,15 @@ fn check_names(manifest: &Manifest, names: &[ChildName]) -> Result<(), Foregroun
 /// Nothing starts if what is asked of one of the services cannot be done.
 fn check_refusals(manifest: &Manifest, names: &[ChildName]) -> Result<(), ForegroundError> {
     let wanted = Reach::of(&manifest.rules).closure(&asked_for(manifest, names));
-    let mut problems: Vec<Problem> = manifest
-        .refusals
-        .iter()
-        .filter(|refusal| wanted.contains(&refusal.child))
-        .map(|refusal| refusal.problem.clone())
-        .collect();
+    let is_wanted = |refusal: &&Refusal| wanted.contains(&refusal.child);
+    let refusals = || manifest.refusals.iter().filter(is_wanted);
+    let mut problems: Vec<Problem> = refusals().map(|it| it.problem.clone()).collect();
     // What the defaults ask for is said once, not for each service.
     problems.dedup();
     if problems.is_empty() {
         Ok(())
+    } else if refusals().all(|refusal| refusal.is_for_root) {
+        Err(ForegroundError::RefusedToAnybody(Problems(problems)))
     } else {
         Err(ForegroundError::Refused(Problems(problems)))
     }
@@ -282,6 +286,14 @@ async fn supervise(
     }
     for warning in &manifest.warnings {
         screen.note(&format!("warning: {warning}"));
+    }
+    let mut noted = HashSet::new();
+    for (child, note) in &manifest.notes {
+        let is_asked = asked.is_empty() || asked.contains(child);
+        // Replicas stand in the file once.
+        if is_asked && noted.insert(note) {
+            screen.note(note);
+        }
     }
     if let Some(budget) = handle.shutdown_budget().filter(|_| grows)
         && budget > ShutdownTimeout::DEFAULT

@@ -23,7 +23,8 @@ use crate::manifest::budget::{Budget, CHILD_BYTES, DEPENDENCY_BYTES, MOST_BYTES}
 use crate::manifest::check::{self, Check, restart_of, start_timeout_of};
 use crate::manifest::environment::{Environment, ReadVariables, Replica};
 use crate::manifest::probe::{Ask, Probe};
-use crate::manifest::wire::{self, Aim, At, Bound, RestartRule, Service};
+use crate::manifest::setup::{Machine, Prepared};
+use crate::manifest::wire::{self, At, RestartRule, Service};
 use crate::manifest::{LogRules, Refusal, profile};
 use crate::quantity;
 use crate::settings::{Inputs, Origins, Settings};
@@ -39,6 +40,8 @@ pub(super) struct Conversion<'a> {
     pub(super) directory: &'a Path,
     /// The files of variables that were read, each once.
     pub(super) env_files: RefCell<HashMap<PathBuf, ReadVariables>>,
+    /// What this machine was asked.
+    pub(super) machine: RefCell<Machine>,
     pub(super) budget: Budget,
 }
 
@@ -51,6 +54,7 @@ pub(super) struct Converted {
     pub(super) logs: Vec<(ChildName, LogRules)>,
     pub(super) on_request: Vec<ChildName>,
     pub(super) refusals: Vec<Refusal>,
+    pub(super) notes: Vec<(ChildName, String)>,
     /// What is wrong in other files.
     pub(super) elsewhere: Vec<Problem>,
     /// What is hardly meant outside of the file.
@@ -86,6 +90,7 @@ impl Conversion<'_> {
             logs: Vec::new(),
             on_request: Vec::new(),
             refusals: Vec::new(),
+            notes: Vec::new(),
             elsewhere: Vec::new(),
             warnings: check::unknown_profiles(wire, self.inputs),
         };
@@ -182,12 +187,8 @@ impl Conversion<'_> {
         converted: &mut Converted,
     ) -> NodeRules {
         let rules = self.child(name.clone(), service, replicated);
-        let environment = self.environment(service, &mut converted.elsewhere);
-        for bound in &service.shared.bounds {
-            if bound.aim == Aim::ShareIfPossible {
-                self.warned.wrong(bound.span, cannot(bound));
-            }
-        }
+        let setup = self.setup(service);
+        let environment = self.environment(service, &setup.variables, &mut converted.elsewhere);
         if let Some(logs) = &service.shared.logs {
             self.warned.wrong(
                 logs.span,
@@ -198,7 +199,7 @@ impl Conversion<'_> {
             converted.on_request.push(name.clone());
         }
         let mut add = |name: &ChildName, replica: Option<Replica>| {
-            self.belongings(name, service, &environment, replica, converted);
+            self.belongings(name, service, (&environment, &setup), replica, converted);
         };
         let Some(At { value: of, .. }) = service.replicas else {
             add(name, None);
@@ -230,7 +231,7 @@ impl Conversion<'_> {
         &self,
         name: &ChildName,
         service: &Service<'_>,
-        environment: &Environment,
+        (environment, setup): (&Environment, &Prepared),
         replica: Option<Replica>,
         converted: &mut Converted,
     ) {
@@ -238,7 +239,10 @@ impl Conversion<'_> {
             return;
         }
         let environment = environment.of_replica(service, replica);
-        let command = |command: &wire::Command<'_>| self.command(service, command, &environment);
+        let command = |command: &wire::Command<'_>| CommandSpec {
+            setup: setup.setup.clone(),
+            ..self.command(service, command, &environment)
+        };
         if let Some(line) = &service.command {
             converted.commands.push((name.clone(), command(line)));
         }
@@ -248,7 +252,7 @@ impl Conversion<'_> {
         if let Some(logs) = &service.shared.logs {
             converted.logs.push((name.clone(), logs.value));
         }
-        self.refusals(name, service, converted);
+        self.reservations(name, setup, converted);
         let index = replica.map_or(0, |replica| replica.index);
         let probe = |probe: &Probe<'_>, settings: &crate::settings::Probe| probe::Probe {
             check: self.check(service, &probe.ask.value, index, &environment),
@@ -302,21 +306,15 @@ impl Conversion<'_> {
         }
     }
 
-    fn refusals(&self, name: &ChildName, service: &Service<'_>, converted: &mut Converted) {
-        for bound in &service.shared.bounds {
-            let advice = match bound.aim {
-                Aim::ShareIfPossible => continue,
-                Aim::Share => "leave it out, or accept that with `limits: { best_effort: true }`",
-                Aim::Safety => "leave it out, and see to it outside of kimi-shell",
-            };
-            converted.refusals.push(Refusal {
-                child: name.clone(),
-                problem: Problem::new(
-                    self.report.place(bound.span),
-                    format!("{}; {advice}", cannot(bound)),
-                ),
-            });
-        }
+    fn reservations(&self, name: &ChildName, setup: &Prepared, converted: &mut Converted) {
+        let refusals = setup.refused.iter().map(|refused| Refusal {
+            child: name.clone(),
+            problem: Problem::new(self.report.place(refused.span), refused.message.clone()),
+            is_for_root: refused.is_for_root,
+        });
+        converted.refusals.extend(refusals);
+        let notes = setup.notes.iter().map(|note| (name.clone(), note.clone()));
+        converted.notes.extend(notes);
     }
 
     fn child(
@@ -474,10 +472,6 @@ impl Conversion<'_> {
             .filter(|component| *component != Component::CurDir)
             .collect()
     }
-}
-
-fn cannot(bound: &Bound) -> String {
-    format!("`{}` cannot be enforced by this version", bound.name)
 }
 
 /// A name that follows the grammar; what does not was reported before.

@@ -144,10 +144,11 @@ impl Environment {
 }
 
 impl Conversion<'_> {
-    /// What all processes of a service find: inherited < files < `env`.
+    /// What all processes of a service find: inherited < of its user < files < `env`.
     pub(super) fn environment(
         &self,
         service: &Service<'_>,
+        of_user: &[(OsString, OsString)],
         elsewhere: &mut Vec<Problem>,
     ) -> Environment {
         let mut variables = Variables::default();
@@ -160,6 +161,9 @@ impl Conversion<'_> {
                 BaseEnv::Empty
             }
         };
+        for (name, value) in of_user {
+            variables.set(name, value);
+        }
         for file in service
             .shared
             .env_files

@@ -661,14 +661,19 @@ static LIMITS: Shape = Shape {
         )
         .example("4096"),
         Key::new("core", Kind::Size, "The size of a core dump; 0 for none.").example("0"),
-        Key::new("memory", Kind::Size, "Memory of all its processes.").example("\"512MiB\""),
+        Key::new(
+            "memory",
+            Kind::Size,
+            "Memory of all its processes; without a control group, the addresses of each of them (`RLIMIT_AS`), which \
+             `start` says then.",
+        ).example("\"512MiB\""),
         Key::new(
             "cpu",
             Kind::Number {
                 least: 0.01,
                 most: 4096.0,
             },
-            "Processors, as a number: 0.5 is half of one.",
+            "Processors, as a number: 0.5 is half of one. Only a control group can keep it.",
         )
         .example("1.5"),
         Key::new(
@@ -677,7 +682,8 @@ static LIMITS: Shape = Shape {
                 least: 1,
                 most: 4_194_304,
             },
-            "Processes and threads.",
+            "Processes and threads; without a control group, those of its user together (`RLIMIT_NPROC`), which binds \
+             everybody but root.",
         )
         .example("200"),
         Key::new(
@@ -737,13 +743,14 @@ const LOGS_KEY: Key =
 const USER: Key = Key::new(
     "user",
     Kind::Text(&identity::ACCOUNT),
-    "The user that it runs as, by name or number.",
+    "The user that it runs as, by name or number, with the groups of that user, and `HOME`, `USER`, `LOGNAME` and \
+     `SHELL` in its environment. Only root may become somebody else.",
 )
 .example("\"www-data\"");
 const GROUP: Key = Key::new(
     "group",
     Kind::Text(&identity::ACCOUNT),
-    "The group that it runs as, by name or number.",
+    "The group that it runs as, by name or number; that of `user` if absent.",
 )
 .example("\"www-data\"");
 const UMASK: Key = Key::new(
@@ -758,7 +765,7 @@ const NICE: Key = Key::new(
         least: -20,
         most: 19,
     },
-    "How much it gives way to others.",
+    "How much it gives way to others. Only root may go below its own.",
 )
 .example("10");
 const OOM_SCORE_ADJ: Key = Key::new(
@@ -767,7 +774,8 @@ const OOM_SCORE_ADJ: Key = Key::new(
         least: -1000,
         most: 1000,
     },
-    "How soon it is killed when memory is short.",
+    "How soon it is killed when memory is short. Only root may go below its own, and protection that kimi-shell has is \
+     not inherited.",
 )
 .example("500");
 const NO_NEW_PRIVS: Key = Key::new(

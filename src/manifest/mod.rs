@@ -20,6 +20,7 @@ mod probe;
 mod profile;
 pub mod reach;
 pub mod schema;
+mod setup;
 mod variables;
 mod wire;
 
@@ -58,8 +59,10 @@ pub struct Manifest {
     pub logs: Vec<(ChildName, LogRules)>,
     /// The services and tasks that start only by their names, or when something that starts depends on them.
     pub on_request: Vec<ChildName>,
-    /// What must not start, since this version cannot do what is asked for it.
+    /// What must not start, since what is asked for it cannot be done here.
     pub refusals: Vec<Refusal>,
+    /// What is not kept quite as it was asked for, each with whom it is about.
+    pub notes: Vec<(ChildName, String)>,
     /// The effective settings, those of the manifest included.
     pub settings: Settings,
     /// Which layer set each setting.
@@ -94,6 +97,8 @@ pub struct Refusal {
     pub child: ChildName,
     /// What cannot be done for it.
     pub problem: Problem,
+    /// Whether root could.
+    pub is_for_root: bool,
 }
 
 /// How the output of a service is kept; what is absent is left to whoever keeps it.
@@ -299,6 +304,7 @@ impl Manifest {
             logs: converted.logs,
             on_request: converted.on_request,
             refusals: converted.refusals,
+            notes: converted.notes,
             settings,
             origins,
             locations,
@@ -351,6 +357,7 @@ impl Meaning {
             inputs,
             directory: project_dir,
             env_files: RefCell::default(),
+            machine: RefCell::default(),
             budget: budget::Budget::default(),
         }
         .convert(&wire);

@@ -16,6 +16,7 @@ use crate::manifest::LogRules;
 use crate::manifest::environment::Inherit;
 use crate::manifest::keys::MANIFEST;
 use crate::manifest::probe::Probe;
+use crate::manifest::setup::SetupRule;
 use crate::words::Words;
 
 /// A whole manifest.
@@ -62,8 +63,7 @@ pub(super) struct Shared<'a> {
     pub(super) success: Option<Success>,
     pub(super) stop: StopRule<'a>,
     pub(super) logs: Option<At<LogRules>>,
-    pub(super) bounds: Vec<Bound>,
-    best_effort: Option<bool>,
+    pub(super) setup: SetupRule<'a>,
 }
 
 /// A file of variables.
@@ -116,27 +116,6 @@ pub(super) struct StopRule<'a> {
     pub(super) signal: Option<Signal>,
     pub(super) timeout: Option<At<Duration>>,
     pub(super) command: Option<Rc<Command<'a>>>,
-}
-
-/// Something that the kernel would have to see to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bound {
-    /// Its keys, such as `limits.memory`.
-    pub(super) name: &'static str,
-    pub(super) span: Span,
-    pub(super) aim: Aim,
-    is_asked: bool,
-}
-
-/// What a bound is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Aim {
-    /// That others have their share; one can do without.
-    Share,
-    /// The same, and somebody does without.
-    ShareIfPossible,
-    /// Safety.
-    Safety,
 }
 
 /// A supervisor.
@@ -269,8 +248,6 @@ fn dependencies<'a>(record: &Record<'a>) -> Vec<Dependency<'a>> {
 
 impl<'a> Shared<'a> {
     fn of(record: &Record<'a>) -> Self {
-        let limits = record.record("limits");
-        let best_effort = limits.and_then(|limits| limits.truth("best_effort"));
         let logs = record.get("logs").and_then(|at| {
             let value = LogRules::of(at.value.record()?);
             let span = record.key_span("logs")?;
@@ -299,27 +276,12 @@ impl<'a> Shared<'a> {
                 .record("stop")
                 .map_or_else(StopRule::default, StopRule::of),
             logs,
-            bounds: bounds(record, limits),
-            best_effort,
+            setup: SetupRule::of(record),
         }
     }
 
     /// What it says, and where it says nothing what the defaults say; maps are merged key by key.
-    fn over(mut self, defaults: &Self) -> Self {
-        let mut bounds: Vec<Bound> = defaults
-            .bounds
-            .iter()
-            .filter(|bound| self.bounds.iter().all(|own| own.name != bound.name))
-            .copied()
-            .collect();
-        bounds.append(&mut self.bounds);
-        let best_effort = self.best_effort.or(defaults.best_effort);
-        if best_effort == Some(true) {
-            let shares = bounds.iter_mut().filter(|bound| bound.aim == Aim::Share);
-            shares.for_each(|bound| bound.aim = Aim::ShareIfPossible);
-        }
-        bounds.retain(|bound| bound.is_asked);
-        bounds.sort_by_key(|bound| bound.span.start);
+    fn over(self, defaults: &Self) -> Self {
         Self {
             cwd: self.cwd.or(defaults.cwd),
             env: self.env,
@@ -343,8 +305,7 @@ impl<'a> Shared<'a> {
                 }),
                 (own, defaults) => own.or(defaults),
             },
-            bounds,
-            best_effort,
+            setup: self.setup.over(defaults.setup),
         }
     }
 }
@@ -383,42 +344,6 @@ fn inherit<'a>(value: &Value<'a>) -> Inherit<'a> {
         return Inherit::Only(names.iter().filter_map(|name| name.value.text()).collect());
     }
     Inherit::minimal()
-}
-
-/// What the kernel would have to see to, in the order in which it is told.
-fn bounds(record: &Record<'_>, limits: Option<&Record<'_>>) -> Vec<Bound> {
-    const LIMITS: [(&str, &str); 5] = [
-        ("nofile", "limits.nofile"),
-        ("core", "limits.core"),
-        ("memory", "limits.memory"),
-        ("cpu", "limits.cpu"),
-        ("pids", "limits.pids"),
-    ];
-    const OWN: [(&str, Aim); 6] = [
-        ("user", Aim::Safety),
-        ("group", Aim::Safety),
-        ("umask", Aim::Safety),
-        ("nice", Aim::Share),
-        ("oom_score_adj", Aim::Share),
-        ("no_new_privs", Aim::Safety),
-    ];
-    let limits = LIMITS.into_iter().filter_map(|(key, name)| {
-        Some(Bound {
-            name,
-            span: limits?.key_span(key)?,
-            aim: Aim::Share,
-            is_asked: true,
-        })
-    });
-    let own = OWN.into_iter().filter_map(|(key, aim)| {
-        Some(Bound {
-            name: key,
-            span: record.key_span(key)?,
-            aim,
-            is_asked: record.truth(key).unwrap_or(true),
-        })
-    });
-    limits.chain(own).collect()
 }
 
 impl<'a> Command<'a> {

@@ -17,6 +17,8 @@ pub use self::values::{
     Action, BackoffSettings, Children, Dashboard, DependsOn, Endpoint, OnRuntimeDeath, Probe,
     RestartSettings, Scope, Settings, Signals, Stop, Telemetry, Thresholds,
 };
+use kimi_actors::policy::setup::Means;
+
 use crate::document::decode::Report;
 use crate::document::problem::{Problem, Problems};
 use crate::document::shape::{IfAbsent, Kind, Shape};
@@ -54,6 +56,8 @@ pub struct Inputs {
     pub profiles: Vec<String>,
     /// The services that are asked for by name, which count whatever their profiles are.
     pub names: Vec<String>,
+    /// What can be done for processes; none: what can be done here.
+    pub means: Option<Means>,
 }
 
 /// Names the active profiles, separated by commas, where no flag does.
@@ -94,6 +98,7 @@ impl Inputs {
             user_file: user_file(&environment),
             profiles: profiles(&environment),
             names: Vec::new(),
+            means: None,
             environment,
             flags,
         }

@@ -17,7 +17,6 @@
 
 use std::ffi::{CStr, c_char};
 use std::io;
-use std::marker::PhantomData;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -25,31 +24,26 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use rustix::thread::CpuSet;
 
 use crate::os::kernel;
+use crate::os::launch::{Launch, Never, Program, Stage, call};
+use crate::policy::setup::Action;
 
 /// What the child does. The parent prepares all of it.
 pub(super) struct Plan<'a> {
-    path: *const c_char,
-    argv: *const *const c_char,
-    envp: *const *const c_char,
-    directory: *const c_char,
     stdio: [RawFd; 3],
-    extra: Option<Extra>,
+    extras: &'a [Extra],
     files: Files,
-    ignored: u64,
-    nofile: Option<libc::rlimit64>,
     processors: *const CpuSet,
     cgroup: Option<RawFd>,
-    reset_all: bool,
+    launch: Launch<'a>,
     has_begun: AtomicBool,
     stage: AtomicU32,
     errno: AtomicI32,
-    _borrows: PhantomData<&'a CStr>,
 }
 
 /// What a plan is made of.
 pub(super) struct Parts<'a> {
-    /// The program, an absolute path.
-    pub(super) path: &'a CStr,
+    /// The program.
+    pub(super) program: Program<'a>,
     /// Its arguments, its name first.
     pub(super) argv: &'a [*const c_char],
     /// Its environment.
@@ -58,8 +52,8 @@ pub(super) struct Parts<'a> {
     pub(super) directory: Option<&'a CStr>,
     /// What becomes 0, 1 and 2, each 3 or more; −1 leaves the parent's in place.
     pub(super) stdio: [RawFd; 3],
-    /// What it has besides.
-    pub(super) extra: Option<Extra>,
+    /// What it has besides, in the order of what they become. Unless there is only one, none may come from where another goes.
+    pub(super) extras: &'a [Extra],
     /// How the other descriptors are closed.
     pub(super) files: Files,
     /// Signals that the parent ignores.
@@ -70,6 +64,12 @@ pub(super) struct Parts<'a> {
     pub(super) processors: Option<&'a CpuSet>,
     /// The control group to begin in.
     pub(super) cgroup: Option<RawFd>,
+    /// What is set up; nothing that changes the identity, since the memory is the parent's.
+    pub(super) actions: &'a [Action],
+    /// The parent, for what is set up.
+    pub(super) parent: i32,
+    /// The signals that the program begins with blocked.
+    pub(super) mask: u64,
 }
 
 /// One more descriptor that the child has.
@@ -96,37 +96,6 @@ pub(super) enum Files {
     },
 }
 
-/// The step at which a child failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(super) enum Stage {
-    Session = 1,
-    Files,
-    Stdio,
-    Extra,
-    Limit,
-    Signals,
-    Directory,
-    Exec,
-}
-
-impl Stage {
-    fn from_number(number: u32) -> Option<Self> {
-        [
-            Self::Session,
-            Self::Files,
-            Self::Stdio,
-            Self::Extra,
-            Self::Limit,
-            Self::Signals,
-            Self::Directory,
-            Self::Exec,
-        ]
-        .into_iter()
-        .find(|stage| *stage as u32 == number)
-    }
-}
-
 impl<'a> Plan<'a> {
     /// Both lists must end with a null pointer.
     pub(super) fn new(parts: &Parts<'a>) -> Self {
@@ -136,22 +105,28 @@ impl<'a> Plan<'a> {
             "the lists of a plan end with null"
         );
         Self {
-            path: parts.path.as_ptr(),
-            argv: parts.argv.as_ptr(),
-            envp: parts.envp.as_ptr(),
-            directory: parts.directory.map_or(ptr::null(), CStr::as_ptr),
             stdio: parts.stdio,
-            extra: parts.extra,
+            extras: parts.extras,
             files: parts.files,
-            ignored: parts.ignored,
-            nofile: parts.nofile,
             processors: parts.processors.map_or(ptr::null(), ptr::from_ref),
             cgroup: parts.cgroup,
-            reset_all: false,
             has_begun: AtomicBool::new(false),
+            launch: Launch {
+                program: parts.program,
+                argv: parts.argv,
+                envp: parts.envp,
+                directory: parts.directory,
+                nofile: parts.nofile,
+                actions: parts.actions,
+                groups: &[],
+                parent: parts.parent,
+                ignored: parts.ignored,
+                resets_all: false,
+                mask: parts.mask,
+                mark: None,
+            },
             stage: AtomicU32::new(0),
             errno: AtomicI32::new(0),
-            _borrows: PhantomData,
         }
     }
 
@@ -262,7 +237,7 @@ pub(super) fn spawn(
                     Some(libc::ENOSYS | libc::EPERM | libc::EINVAL)
                 ) && plan.cgroup.is_none() =>
             {
-                plan.reset_all = true;
+                plan.launch.resets_all = true;
                 kernel::with_signals_blocked(|| clone_legacy(plan, stack, pid, pidfd))?;
                 // Only when the old call works was the new one at fault.
                 NO_CLONE3.store(true, Ordering::Relaxed);
@@ -271,7 +246,7 @@ pub(super) fn spawn(
             result => return result,
         }
     }
-    plan.reset_all = true;
+    plan.launch.resets_all = true;
     kernel::with_signals_blocked(|| clone_legacy(plan, stack, pid, pidfd))
 }
 
@@ -342,14 +317,12 @@ extern "C" fn child(plan: *const Plan<'_>) -> ! {
         Err(failure) => failure,
     };
     plan.errno.store(errno, Ordering::Relaxed);
-    plan.stage.store(stage as u32, Ordering::Release);
+    plan.stage.store(stage.to_number(), Ordering::Release);
     loop {
         // SAFETY: ends this process and no other.
         unsafe { arch::syscall(libc::SYS_exit_group, [127, 0, 0, 0, 0]) };
     }
 }
-
-enum Never {}
 
 fn carry_out(plan: &Plan<'_>) -> Result<Never, (Stage, i32)> {
     call(Stage::Session, libc::SYS_setsid, [0; 5])?;
@@ -364,66 +337,22 @@ fn carry_out(plan: &Plan<'_>) -> Result<Never, (Stage, i32)> {
     connect(stdin, 0)?;
     connect(stdout, 1)?;
     connect(stderr, 2)?;
-    match plan.extra {
-        None => close(plan.files, 3, u32::MAX as usize)?,
-        Some(extra) => {
-            let to = extra.to as usize;
-            place(extra)?;
-            close(plan.files, 3, to.wrapping_sub(1))?;
-            close(plan.files, to.wrapping_add(1), u32::MAX as usize)?;
-        }
+    for extra in plan.extras {
+        place(*extra)?;
     }
-    if let Some(limit) = &plan.nofile {
-        call(
-            Stage::Limit,
-            libc::SYS_prlimit64,
-            [
-                0,
-                libc::RLIMIT_NOFILE as usize,
-                ptr::from_ref(limit) as usize,
-                0,
-                0,
-            ],
-        )?;
+    let mut first: usize = 3;
+    for extra in plan.extras {
+        let to = extra.to as usize;
+        close(plan.files, first, to.wrapping_sub(1))?;
+        first = to.wrapping_add(1);
     }
+    close(plan.files, first, u32::MAX as usize)?;
     if !plan.processors.is_null() {
-        // A set that is not possible any more leaves it where its parent is, which is no reason not to run.
         let set = [0, size_of::<CpuSet>(), plan.processors as usize, 0, 0];
-        // SAFETY: reads the set, which the waiting parent keeps.
-        unsafe { arch::syscall(libc::SYS_sched_setaffinity, set) };
+        // A set that is not possible any more leaves it where its parent is, which is no reason not to run.
+        call(Stage::Limit, libc::SYS_sched_setaffinity, set).ok();
     }
-    reset_signals(plan)?;
-    if !plan.directory.is_null() {
-        call(
-            Stage::Directory,
-            libc::SYS_chdir,
-            [plan.directory as usize, 0, 0, 0, 0],
-        )?;
-    }
-    let none: u64 = 0;
-    call(
-        Stage::Signals,
-        libc::SYS_rt_sigprocmask,
-        [
-            libc::SIG_SETMASK as usize,
-            ptr::from_ref(&none) as usize,
-            0,
-            size_of::<u64>(),
-            0,
-        ],
-    )?;
-    call(
-        Stage::Exec,
-        libc::SYS_execve,
-        [
-            plan.path as usize,
-            plan.argv as usize,
-            plan.envp as usize,
-            0,
-            0,
-        ],
-    )?;
-    Err((Stage::Exec, libc::EINVAL))
+    plan.launch.carry_out()
 }
 
 /// Closes all of these descriptors, first and last included.
@@ -468,56 +397,18 @@ fn connect(from: RawFd, to: usize) -> Result<(), (Stage, i32)> {
     )
 }
 
-/// Gives every signal its default disposition: those that were handled are so already, unless the old call was used.
-fn reset_signals(plan: &Plan<'_>) -> Result<(), (Stage, i32)> {
-    // The kernel's struct: handler, flags, restorer, mask.
-    let default = [0_usize; 4];
-    let mut signal: usize = 1;
-    while signal <= 64 {
-        let ignored = plan.ignored >> signal.wrapping_sub(1) & 1 == 1;
-        let fixed = signal == libc::SIGKILL as usize || signal == libc::SIGSTOP as usize;
-        if (ignored || plan.reset_all) && !fixed {
-            call(
-                Stage::Signals,
-                libc::SYS_rt_sigaction,
-                [
-                    signal,
-                    ptr::from_ref(&default) as usize,
-                    0,
-                    size_of::<u64>(),
-                    0,
-                ],
-            )?;
-        }
-        signal = signal.wrapping_add(1);
-    }
-    Ok(())
-}
-
-fn call(stage: Stage, number: libc::c_long, args: [usize; 5]) -> Result<(), (Stage, i32)> {
-    // SAFETY: the callers pass what the calls need, and nothing here outlives the plan.
-    let result = unsafe { arch::syscall(number, args) };
-    if result < 0 {
-        #[expect(clippy::cast_possible_truncation, reason = "an errno is below 4096")]
-        let errno = result.wrapping_neg() as i32;
-        Err((stage, errno))
-    } else {
-        Ok(())
-    }
-}
-
 #[cfg(target_arch = "x86_64")]
 #[expect(
     clippy::cast_possible_truncation,
     clippy::many_single_char_names,
     reason = "registers are 64 bits wide, and have no better names"
 )]
-mod arch {
+pub(super) mod arch {
     use std::arch::asm;
 
     use super::{CloneArgs, Plan};
 
-    pub(super) unsafe fn syscall(number: libc::c_long, args: [usize; 5]) -> isize {
+    pub(in crate::os) unsafe fn syscall(number: libc::c_long, args: [usize; 5]) -> isize {
         let [a, b, c, d, e] = args;
         let result: isize;
         // SAFETY: the caller vouches for the call; these are the registers that it takes and destroys.
@@ -597,12 +488,12 @@ mod arch {
     clippy::many_single_char_names,
     reason = "registers are 64 bits wide, and have no better names"
 )]
-mod arch {
+pub(super) mod arch {
     use std::arch::asm;
 
     use super::{CloneArgs, Plan};
 
-    pub(super) unsafe fn syscall(number: libc::c_long, args: [usize; 5]) -> isize {
+    pub(in crate::os) unsafe fn syscall(number: libc::c_long, args: [usize; 5]) -> isize {
         let [a, b, c, d, e] = args;
         let result: isize;
         // SAFETY: the caller vouches for the call; these are the registers that it takes and destroys.
@@ -679,7 +570,8 @@ mod arch {
 #[doc(hidden)]
 pub mod bare {
     use super::{
-        AtomicI32, CStr, Files, Ordering, Parts, Plan, RawFd, Stack, io, kernel, ptr, spawn,
+        AtomicI32, CStr, Files, Ordering, Parts, Plan, Program, RawFd, Stack, io, kernel, ptr,
+        spawn,
     };
 
     /// Starts one program after the other and awaits each.
@@ -703,12 +595,12 @@ pub mod bare {
             let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
             let argv = [program.as_ptr(), ptr::null()];
             let mut plan = Plan::new(&Parts {
-                path: program,
+                program: Program::Path(program),
                 argv: &argv,
                 envp: &[ptr::null()],
                 directory: None,
                 stdio: [self.null; 3],
-                extra: None,
+                extras: &[],
                 files: if share {
                     Files::Share {
                         below: self.null.cast_unsigned() + 1,
@@ -721,6 +613,9 @@ pub mod bare {
                 nofile: None,
                 processors: None,
                 cgroup: None,
+                actions: &[],
+                parent: 0,
+                mask: 0,
             });
             spawn(&mut plan, &self.stack, &pid, &pidfd)?;
             let pidfd = pidfd.load(Ordering::Acquire);
@@ -744,20 +639,24 @@ mod tests {
     fn run(line: &CStr, files: Files, null: RawFd, extra: Option<u32>) -> Exit {
         let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
         let argv = [c"sh".as_ptr(), c"-c".as_ptr(), line.as_ptr(), ptr::null()];
+        let extra = extra.map(|to| Extra { from: null, to });
         let mut plan = Plan::new(&Parts {
-            path: c"/bin/sh",
+            program: Program::Path(c"/bin/sh"),
             argv: &argv,
             envp: &[ptr::null()],
             directory: Some(c"/proc"),
             stdio: [null; 3],
-            extra: extra.map(|to| Extra { from: null, to }),
+            extras: extra.as_slice(),
             files,
             ignored: 0,
             nofile: None,
             processors: None,
             cgroup: None,
+            actions: &[],
+            parent: 0,
+            mask: 0,
         });
-        plan.reset_all = true;
+        plan.launch.resets_all = true;
         let stack = Stack::new().unwrap();
         kernel::with_signals_blocked(|| clone_legacy(&plan, &stack, &pid, &pidfd)).unwrap();
         assert!(plan.failure().is_none(), "{:?}", plan.failure());

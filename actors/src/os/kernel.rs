@@ -10,7 +10,7 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -262,4 +262,42 @@ pub(super) fn unblock_child_signal() {
     unsafe { libc::sigaddset(&raw mut one, libc::SIGCHLD) };
     // SAFETY: reads it.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const one, ptr::null_mut()) };
+}
+
+/// Our user and our group, each if its real, effective and saved one are the same.
+pub(super) fn ids() -> (Option<u32>, Option<u32>) {
+    let same = |ids: [u32; 3]| (ids == [ids[0]; 3]).then_some(ids[0]);
+    let [mut real, mut effective, mut saved] = [0; 3];
+    // SAFETY: writes into three numbers that outlive the call. It cannot fail then.
+    unsafe { libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved) };
+    let uid = same([real, effective, saved]);
+    // SAFETY: as above.
+    unsafe { libc::getresgid(&raw mut real, &raw mut effective, &raw mut saved) };
+    (uid, same([real, effective, saved]))
+}
+
+/// A descriptor that this process was started with.
+pub(super) fn borrowed(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the exec shim is single-threaded and keeps what it was started with until it says otherwise; of a number that
+    // is not open nothing but an error comes.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// The same, to be closed.
+pub(super) fn owned(fd: RawFd) -> OwnedFd {
+    // SAFETY: the caller has found there what only it can have been given, and takes it once.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Puts a copy of a descriptor that this process was started with into this place, where it stays over an execution.
+pub(super) fn copy_to(fd: RawFd, place: RawFd) -> io::Result<()> {
+    // SAFETY: takes numbers only; the exec shim has nothing of its own in that place.
+    let result = unsafe { libc::dup2(fd, place) };
+    check(result.into()).map(drop)
+}
+
+/// Ends this process at once.
+pub(super) fn exit_now(code: i32) -> ! {
+    // SAFETY: ends this process; nothing of the runtime is to run any more.
+    unsafe { libc::_exit(code) }
 }

@@ -3,6 +3,7 @@
 //! [`Os`] is the seam. Actors know nothing beyond it; [`RealOs`] is the kernel, `testing::FakeOs` a scripted one. A later
 //! keeper process that owns the children while the runtime is replaced fits behind the same seam.
 
+pub mod account;
 pub mod check;
 pub mod chunks;
 pub mod clock;
@@ -13,12 +14,15 @@ pub use clone::bare;
 mod contain;
 pub mod force_exit;
 mod kernel;
+mod launch;
 pub mod limits;
 mod linger;
+mod means;
 pub mod output;
 mod queue;
 mod real;
 mod reap;
+pub mod shim;
 pub mod sign;
 pub mod signals;
 mod spawn;
@@ -41,6 +45,7 @@ use crate::os::check::{CheckFailure, CheckOrder, Tell};
 use crate::os::sign::Listen;
 use crate::os::stdin::Stdin;
 use crate::policy::exit::{Exit, StartFailure};
+use crate::policy::setup::Unmet;
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, CommandSpec, Containment, RunId};
 
@@ -48,7 +53,8 @@ pub use contain::{
     ContainmentError, ContainmentRules, Escape, Lacking, NoAdopter, NoCgroup, Survivor,
     clean_up_after_the_dead,
 };
-pub use real::{RealOs, RealOsError, RealOsOptions};
+pub use means::means;
+pub use real::{OomCounter, RealOs, RealOsError, RealOsOptions};
 pub use validate::resolve;
 
 /// What starts processes and owns them until they are gone.
@@ -164,6 +170,8 @@ pub enum News {
     Started {
         /// The process.
         pid: u32,
+        /// How it came to that.
+        path: StartPath,
     },
     /// It never ran; no process is left of the attempt.
     NotStarted(SpawnError),
@@ -180,11 +188,22 @@ pub enum News {
     },
 }
 
+/// How a process came to execute its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StartPath {
+    /// At once; what was to be set up was set up on the way.
+    Direct,
+    /// Through the exec [shim], as another user or group.
+    Shim,
+}
+
 /// How a run ended, and what was left of it.
 #[derive(Debug)]
 pub struct End {
     /// How its leader ended.
     pub exit: Exit,
+    /// Whether the kernel killed a process of it for lack of memory, as far as [`OomCounter`] knows.
+    pub oom: bool,
     /// Whether somebody here had signalled it, or given it up, before its leader ended.
     pub asked: bool,
     /// Processor time of the leader and the children that it reaped, by the kernel's accounting.
@@ -408,6 +427,36 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// What was to be set up in its process was refused.
+    #[error("cannot {step}")]
+    Setup {
+        /// What was tried, as a verb and an object.
+        step: String,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// What is asked for it cannot be enforced here.
+    #[error(transparent)]
+    Unenforceable(#[from] Unmet),
+    /// To run as somebody else takes the exec shim.
+    #[error(
+        "cannot run it as `{user}`: this program has not registered itself as its exec shim, by calling \
+         `kimi_actors::shim::run_if_asked()` first in its `main`"
+    )]
+    NoShim {
+        /// Whom it was to run as.
+        user: String,
+    },
+    /// Its user has as many processes as it may have.
+    #[error("cannot execute the program: `{user}` has as many processes as its limit allows")]
+    ProcessLimit {
+        /// The user.
+        user: String,
+    },
+    /// The exec shim was killed before the program ran.
+    #[error("cannot execute the program: its process was killed before that")]
+    Vanished,
     /// Every slot of the process table is taken.
     #[error("cannot start more than {slots} processes at once")]
     TableFull {
@@ -447,12 +496,20 @@ impl SpawnError {
                 reason: NotExecutable::Format,
                 ..
             } => StartFailure::BadFormat,
-            Self::NotExecutable { .. } | Self::Nul { .. } | Self::TooLarge { .. } => {
-                StartFailure::NotExecutable
+            Self::TableFull { .. } | Self::ProcessLimit { .. } => StartFailure::Exhausted,
+            Self::System { source, .. } | Self::Setup { source, .. } if is_exhaustion(source) => {
+                StartFailure::Exhausted
             }
-            Self::TableFull { .. } => StartFailure::Exhausted,
-            Self::System { source, .. } if is_exhaustion(source) => StartFailure::Exhausted,
-            Self::Cwd { .. } | Self::System { .. } | Self::Abandoned => StartFailure::Other,
+            // What was refused once is refused again.
+            Self::NotExecutable { .. }
+            | Self::Nul { .. }
+            | Self::TooLarge { .. }
+            | Self::Unenforceable(_)
+            | Self::NoShim { .. }
+            | Self::Setup { .. } => StartFailure::NotExecutable,
+            Self::Cwd { .. } | Self::System { .. } | Self::Vanished | Self::Abandoned => {
+                StartFailure::Other
+            }
         }
     }
 }

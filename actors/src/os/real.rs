@@ -1,5 +1,6 @@
 //! The kernel behind the seam.
 
+use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use crate::os::spawn::Pool;
 use crate::os::table::{Gone, Handle, Phase, Table};
 use crate::os::watch::{Watch, Watcher};
 use crate::os::{Job, News, Os, Process, SignalError, SpawnError, thread, waiting};
+use crate::policy::setup::Controllers;
 use crate::policy::signal::Signal;
 use crate::policy::spec::{Containment, RunId};
 
 /// What a [`RealOs`] is made with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RealOsOptions {
     /// How many runs there can be at once.
     pub slots: usize,
@@ -28,6 +30,29 @@ pub struct RealOsOptions {
     pub child_nofile: Option<u64>,
     /// What holds the processes of a run together.
     pub containment: ContainmentRules,
+    /// The controllers of the control groups that runs get; without one a limit is kept by other means, or refused.
+    pub controllers: Controllers,
+    /// Knows how many processes of a run the kernel has killed for lack of memory.
+    pub oom: Option<Arc<dyn OomCounter>>,
+}
+
+/// Counts the processes that the kernel has killed for lack of memory.
+pub trait OomCounter: Send + Sync {
+    /// How many of a run, or of whatever stands for it in the kernel; none: nobody knows. Asked when the run has started and
+    /// when it has ended; what counts is whether there are more then.
+    fn oom_kills(&self, run: RunId) -> Option<u64>;
+}
+
+impl fmt::Debug for RealOsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RealOsOptions")
+            .field("slots", &self.slots)
+            .field("child_nofile", &self.child_nofile)
+            .field("containment", &self.containment)
+            .field("controllers", &self.controllers)
+            .field("oom", &self.oom.is_some())
+            .finish()
+    }
 }
 
 impl Default for RealOsOptions {
@@ -36,6 +61,8 @@ impl Default for RealOsOptions {
             slots: 16 * 1024,
             child_nofile: None,
             containment: ContainmentRules::default(),
+            controllers: Controllers::default(),
+            oom: None,
         }
     }
 }
@@ -77,6 +104,7 @@ pub(super) struct Shared {
     pub(super) container: Container,
     pub(super) over: Over,
     pub(super) sockets: Directory,
+    pub(super) oom: Option<Arc<dyn OomCounter>>,
     net: Arc<Net>,
     closing: AtomicBool,
 }
@@ -89,12 +117,13 @@ impl RealOs {
         let shared = Arc::new(Shared {
             clock,
             table: Table::new(options.slots),
-            pool: Pool::new(options.child_nofile).map_err(failed("prepare to start processes"))?,
+            pool: Pool::new(options).map_err(failed("prepare to start processes"))?,
             watch: Watch::new().map_err(failed("prepare to watch processes"))?,
             sweeper: Sweeper::default(),
             container: Container::new(&options.containment, clock)?,
             over: Over::default(),
             sockets: Directory::default(),
+            oom: options.oom.clone(),
             net: Arc::new(Net::default()),
             closing: AtomicBool::new(false),
         });
@@ -296,6 +325,14 @@ impl Shared {
         let gone = self.table.finish(handle, run);
         self.close_if_over();
         gone
+    }
+
+    /// How many processes of a run the kernel has killed for lack of memory, if anybody knows.
+    pub(super) fn oom_kills(&self, run: RunId) -> Option<u64> {
+        let counter = self.oom.as_ref()?;
+        let mut kills = None;
+        contained(|| kills = counter.oom_kills(run));
+        kills
     }
 
     /// Whether the runtime was dropped and no process is left.

@@ -23,6 +23,8 @@ pub(super) struct Settling {
     pub(super) observed: Observed,
     /// Somebody had signalled it before that.
     pub(super) asked: bool,
+    /// The kernel killed one of its processes for lack of memory.
+    pub(super) oom: bool,
     /// Somebody else has reaped it: its ids name nothing any more.
     pub(super) lost: bool,
     pub(super) job: Box<Job>,
@@ -31,8 +33,16 @@ pub(super) struct Settling {
     pub(super) telling: Telling,
     /// What it wrote, with why reading ended.
     pub(super) captured: Option<(Box<Io>, Drained)>,
-    /// The watching thread knows its process.
-    pub(super) is_watched: bool,
+    pub(super) seen_by: SeenBy,
+}
+
+/// Who has seen the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SeenBy {
+    /// The watching thread, which has registered its process.
+    Watch,
+    /// Whoever had started it.
+    Spawner,
 }
 
 /// What is left to be told of a run that is over.
@@ -67,6 +77,7 @@ impl Settling {
     ) {
         let end = Box::new(End {
             exit: self.observed.exit,
+            oom: self.oom,
             asked: self.asked,
             cpu: self.observed.cpu,
             max_rss: Some(self.observed.max_rss).filter(|peak| kernel::exceeds_own_peak(*peak)),
@@ -97,7 +108,7 @@ impl Settling {
         });
         let (_, pidfd) = shared.table.slot(self.handle).forget_process();
         if pidfd >= 0 {
-            if self.is_watched {
+            if self.seen_by == SeenBy::Watch {
                 shared.watch.remove(pidfd);
             }
             // It is dead, so this does not wait; if somebody else was faster, nothing is left to do.
@@ -115,6 +126,13 @@ impl Settling {
         }
         Gone::call(shared.finish(self.handle, self.job.run));
     }
+}
+
+/// Of what was not counted nothing is known.
+fn has_risen(before: Option<u64>, after: Option<u64>) -> bool {
+    before
+        .zip(after)
+        .is_some_and(|(before, after)| after > before)
 }
 
 /// The thread that sweeps, and what waits for it.
@@ -218,8 +236,9 @@ impl Shared {
         }
         let leaf = state.leaf.take();
         let io = state.io.take();
-        let born = state.born;
+        let (born, kills_before) = (state.born, state.oom_kills);
         drop(state);
+        let oom = has_risen(kills_before, self.oom_kills(job.run));
         let lost = observed.is_none();
         let settling = Settling {
             handle,
@@ -231,12 +250,17 @@ impl Shared {
                 max_rss: 0,
             }),
             asked,
+            oom,
             lost,
             job,
             leaf,
             telling,
             captured: None,
-            is_watched: phase == Phase::Running,
+            seen_by: if phase == Phase::Running {
+                SeenBy::Watch
+            } else {
+                SeenBy::Spawner
+            },
         };
         LeaderEnded::Over(settling, io)
     }

@@ -18,17 +18,22 @@ use rustix::io::{DupFlags, Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::thread::{NanosleepRelativeResult, Timespec};
 
-use crate::os::clone::{self, Extra, Files, Parts, Plan, Stack, Stage};
+use crate::os::clone::{self, Extra, Files, Parts, Plan, Stack};
 use crate::os::contain::{Leaf, Place};
+use crate::os::launch::{Program, Stage};
 use crate::os::linger::{Company, Kept};
 use crate::os::output::{HeadTail, LineSplitter};
 use crate::os::queue::Queue;
-use crate::os::real::{Shared, contained};
+use crate::os::real::{RealOsOptions, Shared, contained};
+use crate::os::shim::{self, Handover, Outcome, Telling};
 use crate::os::sign::{Beacon, BeaconEnd, Ear, Listen, Sign};
 use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::watch::{Io, Keep, Order, Reader};
-use crate::os::{News, Output, Rank, SpawnError, is_exhaustion, kernel, tee, thread, validate};
+use crate::os::{
+    News, Output, Rank, SpawnError, StartPath, is_exhaustion, kernel, means, tee, thread, validate,
+};
+use crate::policy::setup::{self, Action, Controllers, Examined, Identity};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{BaseEnv, CommandSpec, RunId};
 use crate::policy::time::Moment;
@@ -59,6 +64,11 @@ pub(super) struct Pool {
     child_nofile: Option<u64>,
     /// Ours, as it was when the runtime began; to copy it for each child would take as long as all else together.
     environment: Vec<(OsString, OsString)>,
+    controllers: Controllers,
+    /// What is done for a child that asks for nothing.
+    unasked: Option<Action>,
+    /// This program as the exec shim.
+    itself: Option<OwnedFd>,
 }
 
 struct PoolState {
@@ -97,8 +107,7 @@ impl Berth {
 }
 
 impl Pool {
-    /// `child_nofile`: the soft limit on open files that children get, if not ours.
-    pub(super) fn new(child_nofile: Option<u64>) -> io::Result<Self> {
+    pub(super) fn new(options: &RealOsOptions) -> io::Result<Self> {
         let dev_null = rustix::fs::open(
             "/dev/null",
             OFlags::RDWR | OFlags::CLOEXEC,
@@ -125,10 +134,13 @@ impl Pool {
             base,
             dev_null,
             can_share: kernel::has_close_range(),
-            child_nofile,
+            child_nofile: options.child_nofile,
             environment: std::env::vars_os()
                 .filter(|(name, _)| name != NOTIFY_SOCKET)
                 .collect(),
+            controllers: options.controllers,
+            unasked: setup::unasked(means::own_oom_score_adj()),
+            itself: shim::pin()?,
         })
     }
 
@@ -211,10 +223,13 @@ impl Pool {
     }
 
     /// Waits for the next run; `None`: this thread is not needed any more.
-    fn next(&self, place: usize, shared: &Arc<Shared>, company: &mut Company) -> Option<Handle> {
+    ///
+    /// One on whose life that of children hangs is needed until the end of the runtime, which takes these with it.
+    fn next(&self, place: usize, shared: &Arc<Shared>, bench: &mut Bench) -> Option<Handle> {
+        let (hold, company) = (bench.hold, &mut bench.company);
         let mut state = lock(&self.state);
         if state.workers[place] == Worker::Stuck {
-            if state.serving >= self.base {
+            if state.serving >= self.base && hold == Hold::Free {
                 state.workers[place] = Worker::Absent;
                 return None;
             }
@@ -270,10 +285,21 @@ impl Pool {
     }
 }
 
+/// Whether a thread may end.
+///
+/// A process that is to die with its supervisor dies with the very thread that made it (`PR_SET_PDEATHSIG` in prctl(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    Free,
+    /// It has made one that is to die with the supervisor.
+    Held,
+}
+
 /// What one thread needs to start processes, kept from one to the next.
 struct Bench {
     stack: Stack,
     berth: Berth,
+    hold: Hold,
     ignored: u64,
     ignored_at: Option<Moment>,
     company: Company,
@@ -290,6 +316,7 @@ impl Bench {
         Ok(Self {
             stack: Stack::new()?,
             berth,
+            hold: Hold::Free,
             ignored: 0,
             ignored_at: None,
             company: Company::new(),
@@ -313,7 +340,7 @@ fn work(shared: &Arc<Shared>, place: usize, mut bench: Bench) {
     kernel::unblock_child_signal();
     let mut argv = Block::default();
     let mut envp = Block::default();
-    while let Some(handle) = shared.pool.next(place, shared, &mut bench.company) {
+    while let Some(handle) = shared.pool.next(place, shared, &mut bench) {
         let mut begun = 0;
         loop {
             let result = begin(shared, &mut bench, (&mut argv, &mut envp), handle);
@@ -366,6 +393,7 @@ fn begin(
     else {
         return Ok(());
     };
+    let prepared = shared.pool.prepare(&command)?;
     let path = validate::locate(&command)?;
     let program = validate::terminated(path.clone(), "the program")?;
     fill_arguments(argv, &command)?;
@@ -383,6 +411,17 @@ fn begin(
         .clone()
         .map(|cwd| validate::terminated(cwd, "the working directory"))
         .transpose()?;
+    let telling = Telling {
+        path: &program,
+        directory: directory.as_deref(),
+        argv: &argv.bytes,
+        envp: &envp.bytes,
+        actions: &prepared.actions,
+        groups: prepared.groups(),
+        parent: prepared.parent,
+    };
+    let extra = wires.extra();
+    let shim = shared.pool.shim(&prepared, telling, extra)?;
     let pipes = Pipes::new(
         &stdin,
         &output,
@@ -391,6 +430,9 @@ fn begin(
         &mut bench.berth,
     )?;
     let ignored = bench.ignored(shared.clock.now());
+    if prepared.actions.contains(&Action::DieWithParent) {
+        bench.hold = Hold::Held;
+    }
     let mut place = match shared.container.place() {
         Ok(place) => place,
         Err(source) => {
@@ -400,19 +442,28 @@ fn begin(
         }
     };
     let (argv_pointers, envp_pointers) = (argv.pointers(), envp.pointers());
+    let extras = shim.as_ref().map_or(extra.as_slice(), Handover::extras);
+    let words = shim::words();
     let new_plan = |place: Option<&Place>| {
-        Plan::new(&Parts {
-            path: &program,
+        let direct = Parts {
+            program: Program::Path(&program),
             argv: argv_pointers,
             envp: envp_pointers,
             directory: directory.as_deref(),
             stdio: pipes.stdio,
-            extra: wires.extra(),
-            files: files(&shared.pool, &pipes.stdio, wires.extra()),
+            extras,
+            files: files(&shared.pool, &pipes.stdio, extras),
             ignored,
             nofile: shared.pool.child_nofile.map(limit_on_files),
             processors: bench.company.processors(),
             cgroup: place.map(Place::number),
+            actions: &prepared.actions,
+            parent: prepared.parent,
+            mask: 0,
+        };
+        Plan::new(&match shim {
+            None => direct,
+            Some(_) => shim::instead(&words, &direct),
         })
     };
     let mut plan = new_plan(place.as_ref());
@@ -463,16 +514,28 @@ fn begin(
     if let Some(place) = place {
         shared.keep(handle, place.into_leaf());
     }
-    if let Some((stage, source)) = plan.failure() {
-        shared.discard(handle);
-        let size = Size::of(&[argv, envp]);
-        return Err(explain(
-            &command,
-            (&path, directory.as_ref()),
-            size,
-            stage,
+    let failure = plan.failure();
+    let (start_path, outcome) = match shim {
+        None => (StartPath::Direct, Outcome::of(failure)),
+        Some(shim) => (StartPath::Shim, shim.outcome(failure)),
+    };
+    let error = match outcome {
+        Outcome::Executed => None,
+        Outcome::Failed(stage, source) => {
+            let place = (path.as_path(), directory.as_ref());
+            let size = Size::of(&[argv, envp]);
+            Some(explain(&command, place, size, &prepared, stage, source))
+        }
+        Outcome::NoShim(source) => Some(SpawnError::System {
+            step: "execute the exec shim",
             source,
-        ));
+        }),
+        Outcome::Vanished if shared.is_doomed(handle) => Some(SpawnError::Abandoned),
+        Outcome::Vanished => Some(SpawnError::Vanished),
+    };
+    if let Some(error) = error {
+        shared.discard(handle);
+        return Err(error);
     }
     if let Output::Capture {
         chunks: Some(sink), ..
@@ -486,7 +549,7 @@ fn begin(
         }));
     }
     let io = shared.io(handle, readers, wires, &output);
-    Shared::adopt(shared, handle, io, &mut bench.company)
+    Shared::adopt(shared, handle, io, start_path, &mut bench.company)
 }
 
 /// Makes a child in this control group that fails to execute anything, and reaps it.
@@ -494,17 +557,20 @@ pub(super) fn try_out(cgroup: RawFd) -> io::Result<()> {
     let (pid, pidfd) = (AtomicI32::new(0), AtomicI32::new(-1));
     let nothing = [std::ptr::null()];
     let mut plan = Plan::new(&Parts {
-        path: c"/",
+        program: Program::Path(c"/"),
         argv: &nothing,
         envp: &nothing,
         directory: None,
         stdio: [-1; 3],
-        extra: None,
+        extras: &[],
         files: Files::Copy { limit: 0 },
         ignored: 0,
         nofile: None,
         processors: None,
         cgroup: Some(cgroup),
+        actions: &[],
+        parent: 0,
+        mask: 0,
     });
     let stack = Stack::new()?;
     clone::spawn(&mut plan, &stack, &pid, &pidfd)?;
@@ -529,9 +595,10 @@ fn limit_on_files(soft: u64) -> libc::rlimit64 {
     }
 }
 
-fn files(pool: &Pool, stdio: &[RawFd; 3], extra: Option<Extra>) -> Files {
+fn files(pool: &Pool, stdio: &[RawFd; 3], extras: &[Extra]) -> Files {
     if pool.can_share {
-        let needed = stdio.iter().copied().chain(extra.map(|extra| extra.from));
+        let extras = extras.iter().map(|extra| extra.from);
+        let needed = stdio.iter().copied().chain(extras);
         let highest = needed.max().unwrap_or(0).max(2);
         Files::Share {
             below: highest.cast_unsigned() + 1,
@@ -557,10 +624,23 @@ fn explain(
     command: &CommandSpec,
     (path, directory): (&Path, Option<&CString>),
     size: Size,
+    prepared: &Prepared<'_>,
     stage: Stage,
     source: io::Error,
 ) -> SpawnError {
     let step = match stage {
+        Stage::Action(index) => {
+            return SpawnError::Setup {
+                step: prepared.describe(index),
+                source,
+            };
+        }
+        // That a user has too many processes is found at the execution (execve(2)).
+        Stage::Exec if source.raw_os_error() == Some(libc::EAGAIN) => {
+            return SpawnError::ProcessLimit {
+                user: prepared.user(),
+            };
+        }
         Stage::Exec if source.raw_os_error() == Some(libc::E2BIG) => {
             return SpawnError::TooLarge {
                 bytes: size.bytes,
@@ -583,6 +663,76 @@ fn explain(
         Stage::Signals => "reset its signals",
     };
     SpawnError::System { step, source }
+}
+
+/// What is set up in a process, and as whom it runs.
+struct Prepared<'a> {
+    actions: Vec<Action>,
+    identity: Option<&'a Identity>,
+    /// With which it may have to die.
+    parent: i32,
+}
+
+impl Prepared<'_> {
+    fn groups(&self) -> &[u32] {
+        self.identity.map_or(&[], |identity| &identity.groups)
+    }
+
+    fn describe(&self, index: u32) -> String {
+        let action = self.actions.get(index as usize);
+        action.map_or_else(String::new, |action| action.describe(self.identity))
+    }
+
+    fn user(&self) -> String {
+        match self.identity {
+            Some(identity) => identity.user_text(),
+            None => rustix::process::getuid().to_string(),
+        }
+    }
+}
+
+impl Pool {
+    /// What is to be done for a command, if that can be done here.
+    fn prepare<'a>(&self, command: &'a CommandSpec) -> Result<Prepared<'a>, SpawnError> {
+        let Some(setup) = &command.setup else {
+            return Ok(Prepared {
+                actions: Vec::from_iter(self.unasked),
+                identity: None,
+                parent: 0,
+            });
+        };
+        let Examined { actions, unmet, .. } = setup::examine(setup, &means(self.controllers));
+        if let Some(unmet) = unmet.into_iter().next() {
+            return Err(unmet.into());
+        }
+        Ok(Prepared {
+            actions,
+            identity: setup.identity.as_ref(),
+            parent: rustix::process::getpid().as_raw_pid(),
+        })
+    }
+
+    /// What takes this program there as somebody else; none: it need not become that.
+    fn shim(
+        &self,
+        prepared: &Prepared<'_>,
+        telling: Telling<'_>,
+        notify: Option<Extra>,
+    ) -> Result<Option<Handover>, SpawnError> {
+        if !telling.actions.iter().any(|it| it.changes_identity()) {
+            return Ok(None);
+        }
+        let Some(itself) = &self.itself else {
+            return Err(SpawnError::NoShim {
+                user: prepared.user(),
+            });
+        };
+        let handover = Handover::new(telling, itself, notify);
+        handover.map(Some).map_err(|source| SpawnError::System {
+            step: "prepare the exec shim",
+            source,
+        })
+    }
 }
 
 /// What is needed to hear a child's sign.
@@ -803,14 +953,23 @@ impl Shared {
         true
     }
 
+    /// Whether it was given up.
+    fn is_doomed(&self, handle: Handle) -> bool {
+        self.table.get(handle).is_none_or(|(_, state)| state.doomed)
+    }
+
+    fn count_oom_kills(&self, handle: Handle) -> Option<u64> {
+        self.oom.as_ref()?;
+        let (_, state) = self.table.get(handle)?;
+        let run = state.job.as_ref()?.run;
+        drop(state);
+        self.oom_kills(run)
+    }
+
     fn set_waiting(&self, handle: Handle) {
         if let Some((_, mut state)) = self.table.get(handle) {
             state.phase = Phase::Waiting;
         }
-    }
-
-    fn is_doomed(&self, handle: Handle) -> bool {
-        self.table.get(handle).is_none_or(|(_, state)| state.doomed)
     }
 
     fn vacate(&self, place: Option<Place>) {
@@ -853,13 +1012,16 @@ impl Shared {
         shared: &Arc<Self>,
         handle: Handle,
         io: Option<Box<Io>>,
+        path: StartPath,
         company: &mut Company,
     ) -> Result<(), SpawnError> {
         let slot = shared.table.slot(handle);
         let pidfd = slot.pidfd.load(Ordering::Acquire);
+        let oom_kills = shared.count_oom_kills(handle);
         let Some((_, mut state)) = shared.table.get(handle) else {
             return Ok(());
         };
+        state.oom_kills = oom_kills;
         state.phase = Phase::Born;
         state.io_held = io.is_some();
         state.abandoned = state.doomed;
@@ -894,7 +1056,7 @@ impl Shared {
             });
         }
         if let Some(observer) = observer {
-            contained(|| observer.tell(News::Started { pid }));
+            contained(|| observer.tell(News::Started { pid, path }));
         }
         shared.announce(handle);
         Ok(())

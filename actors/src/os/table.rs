@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) abandoned: bool,
     /// When it was cloned.
     pub(super) born: Moment,
+    /// How many of its processes had been killed for lack of memory when it was.
+    pub(super) oom_kills: Option<u64>,
     /// It ended before its start was told.
     pub(super) ended_early: bool,
     /// Its output is still read, or a thread has the readers at hand.
@@ -147,6 +149,7 @@ impl Slot {
                 doomed: false,
                 abandoned: false,
                 born: Moment::ZERO,
+                oom_kills: None,
                 ended_early: false,
                 io_held: false,
                 pending: None,
@@ -349,6 +352,7 @@ impl Table {
                 doomed: false,
                 abandoned: false,
                 born: Moment::ZERO,
+                oom_kills: None,
                 ended_early: false,
                 io_held: false,
                 pending: None,

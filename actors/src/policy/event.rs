@@ -116,6 +116,13 @@ pub enum Fact {
         /// How long it may take before it is killed; zero: it is killed now.
         grace: Duration,
     },
+    /// The kernel killed a process of the run for lack of memory; the end of the run is told next.
+    OutOfMemory {
+        /// The child.
+        child: ChildName,
+        /// The run.
+        run: RunId,
+    },
     /// The run ended.
     Exited {
         /// The child.

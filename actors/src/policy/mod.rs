@@ -13,6 +13,7 @@ pub mod order;
 pub mod probe;
 pub mod restart;
 pub mod run;
+pub mod setup;
 pub mod signal;
 pub mod spec;
 pub mod telemetry;

@@ -13,6 +13,7 @@ use crate::policy::backoff::Backoff;
 use crate::policy::exit::SuccessCodes;
 use crate::policy::intensity::Intensity;
 use crate::policy::restart::{AutoShutdown, Restart, Strategy};
+use crate::policy::setup::Setup;
 use crate::policy::signal::Signal;
 
 /// The name of a child or supervisor: a letter or digit, then up to 62 letters, digits, `_` or `-`.
@@ -138,6 +139,9 @@ pub struct CommandSpec {
     pub base_env: BaseEnv,
     /// Set on top of that.
     pub env: Vec<(OsString, OsString)>,
+    /// What is set up in its process before the program runs; nothing costs nothing.
+    #[serde(default)]
+    pub setup: Option<Box<Setup>>,
 }
 
 /// What a child's environment starts from.
@@ -181,6 +185,7 @@ impl CommandSpec {
             cwd: None,
             base_env: BaseEnv::Inherited,
             env: Vec::new(),
+            setup: None,
         }
     }
 

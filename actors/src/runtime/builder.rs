@@ -428,6 +428,7 @@ impl RuntimeBuilder {
                 .clamp(64, MOST_SLOTS),
             child_nofile: self.child_descriptors,
             containment: self.containment,
+            ..RealOsOptions::default()
         };
         Ok(Arc::new(RealOs::new(&options).map_err(StartError::Os)?))
     }

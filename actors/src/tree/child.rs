@@ -435,7 +435,8 @@ impl ChildState {
 
     async fn handle(&mut self, myself: &ActorRef<ChildMsg>, message: ChildMsg) {
         match message {
-            ChildMsg::News(News::Started { pid }) => {
+            ChildMsg::News(News::Started { pid, path }) => {
+                debug!(child = %self.name, run = self.run.0, pid, ?path, "a run has started");
                 self.pid = pid;
                 self.report(Reported::Started {
                     pid: (pid != 0).then_some(pid),

@@ -43,6 +43,9 @@ pub(crate) fn log(event: &TreeEvent) {
         Fact::Stopping { child, run, grace } => {
             info!(%child, run = run.0, ?grace, "child stopping");
         }
+        Fact::OutOfMemory { child, run } => {
+            warn!(%child, run = run.0, "a process was killed for lack of memory");
+        }
         Fact::Exited {
             child,
             run,

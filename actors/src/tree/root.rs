@@ -682,6 +682,9 @@ impl RootState {
                     self.feed(myself, event).await;
                 }
                 let exit = end.exit;
+                if end.oom {
+                    self.feed(myself, Event::OutOfMemory { child, run }).await;
+                }
                 self.ended(child, run, *end, stopped);
                 Event::Exited { child, run, exit }
             }

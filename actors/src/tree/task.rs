@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinError};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::os::{End, News, Observer, Process, SignalError};
+use crate::os::{End, News, Observer, Process, SignalError, StartPath};
 use crate::policy::exit::Exit;
 use crate::policy::signal::Signal;
 use crate::policy::spec::{ChildName, RunId};
@@ -123,12 +123,16 @@ pub(crate) fn begin(
     });
     let abort = task.abort_handle();
     let asked = stop.clone();
-    observer.tell(News::Started { pid: 0 });
+    observer.tell(News::Started {
+        pid: 0,
+        path: StartPath::Direct,
+    });
     // Ends with the task, which ends at the latest when the handle above is dropped.
     tokio::spawn(async move {
         let exit = exit_of(&name, task.await);
         observer.tell(News::Ended(Box::new(End {
             exit,
+            oom: false,
             // An abort is the only kill that a task knows.
             asked: asked.is_cancelled() || matches!(exit, Exit::Signal { .. }),
             cpu: Duration::ZERO,

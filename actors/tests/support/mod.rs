@@ -85,7 +85,7 @@ impl Observer for Told {
         state.news += usize::from(!matches!(news, News::OutputLimit));
         match news {
             News::OutputLimit => {}
-            News::Started { pid } => {
+            News::Started { pid, .. } => {
                 assert_eq!(state.news, 1, "started comes first");
                 state.pid = Some(pid);
             }

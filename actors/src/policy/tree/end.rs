@@ -37,6 +37,13 @@ fn good_since(life: Life, body: &Body) -> Option<Moment> {
 }
 
 impl Tree {
+    pub(super) fn out_of_memory(&mut self, id: NodeId, run: RunId) {
+        if self.is_live(id, run) {
+            let child = self.node(id).name.clone();
+            self.announce(Fact::OutOfMemory { child, run });
+        }
+    }
+
     pub(super) fn exited(&mut self, id: NodeId, run: RunId, exit: Exit) {
         if !self.is_live(id, run) {
             return;
@@ -339,5 +346,28 @@ impl Tree {
             (Ended::NotStarted, Life::Live { origin, .. }) => self.otp_start_failed(id, origin),
             (Ended::NotStarted, _) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::event::Fact;
+    use crate::policy::spec::RunId;
+    use crate::policy::tree::Event;
+    use crate::policy::tree::trial::{Trial, name, service};
+
+    #[test]
+    fn that_memory_was_short_is_told_of_the_live_run_alone() {
+        let mut trial = Trial::of(vec![service("api")]).all_ready();
+        let (child, run) = (trial.id("api"), trial.run("api"));
+        trial.feed(Event::OutOfMemory { child, run });
+        let told = Fact::OutOfMemory {
+            child: name("api"),
+            run,
+        };
+        assert_eq!(trial.facts(), [told]);
+        let stale = RunId(run.0 + 1);
+        trial.feed(Event::OutOfMemory { child, run: stale });
+        assert_eq!(trial.facts(), []);
     }
 }

@@ -169,6 +169,13 @@ pub enum Event {
         /// How long.
         by: Duration,
     },
+    /// The kernel killed a process of a run for lack of memory; told right before the end of the run.
+    OutOfMemory {
+        /// The child.
+        child: NodeId,
+        /// The run.
+        run: RunId,
+    },
     /// A run ended, or never began ([`Exit::NotStarted`]).
     Exited {
         /// The child.
@@ -451,6 +458,7 @@ impl Tree {
                 waits_for_input,
             } => self.overran(*child, *run, *bound, (*limit, *waits_for_input)),
             Event::StartExtended { child, run, by } => self.extend_start(*child, *run, *by),
+            Event::OutOfMemory { child, run } => self.out_of_memory(*child, *run),
             Event::Exited { child, run, exit } => self.exited(*child, *run, *exit),
             Event::SupervisorLost { supervisor, run } => self.supervisor_lost(*supervisor, *run),
             Event::Due { timer } => self.due(*timer),
