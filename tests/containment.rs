@@ -153,3 +153,85 @@ fn what_a_killed_supervisor_has_left_is_cleaned_by_the_next_one_that_says_so() {
             .then_some(())
     });
 }
+
+/// A group of version 1 that freezes: who is frozen there does not die of a kill before it is thawed.
+struct Freezer {
+    path: PathBuf,
+}
+
+impl Freezer {
+    fn new() -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let is_freezer = |line: &&str| {
+            line.split_once(" - ").is_some_and(|(_, kind)| {
+                kind.starts_with("cgroup ") && kind.split([' ', ',']).any(|word| word == "freezer")
+            })
+        };
+        let mount = PathBuf::from(mounts.lines().find(is_freezer)?.split(' ').nth(4)?);
+        let path = mount.join(format!("kimi-test-{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        Some(Self { path })
+    }
+
+    fn thaw(&self) {
+        fs::write(self.path.join("freezer.state"), "THAWED").unwrap();
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.thaw();
+        eventually("nobody is frozen", || fs::remove_dir(&self.path).ok());
+    }
+}
+
+#[test]
+fn who_cannot_be_killed_is_named_and_the_code_is_not_zero() {
+    let Some(freezer) = Freezer::new() else {
+        skip("a process that cannot be killed: no freezer of cgroup v1 is writable here");
+        return;
+    };
+    let line = "echo $BASHPID > $FREEZER/cgroup.procs; exec setsid sleep 1000";
+    let line = format!(
+        "bash -c '{line}' & until [ \"$(cat /proc/$!/comm)\" = sleep ]; do sleep 0.01; done; \
+         echo FROZEN > $FREEZER/freezer.state; \
+         until grep -q FROZEN $FREEZER/freezer.state; do sleep 0.01; done; echo $!"
+    );
+    for how in ["cgroup", "subreaper"] {
+        if !has(how) {
+            continue;
+        }
+        let place = Place::empty();
+        let words = [
+            "exec",
+            &insisting_on(how),
+            "--json",
+            "--",
+            "bash",
+            "-c",
+            &line,
+        ];
+        let output = place.command(&words).env("FREEZER", &freezer.path).output();
+        let answer = Answer::of(&output.unwrap());
+        let result: Value = serde_json::from_str(&answer.stdout).unwrap();
+        let text = result["stdout"]["text"].as_str().unwrap().trim();
+        let escaped: u32 = text.parse().unwrap();
+        assert_eq!(
+            result["escaped"],
+            serde_json::json!([{ "pid": escaped, "command": "sleep", "how": "own_session" }]),
+            "{how}"
+        );
+        assert_eq!(
+            (answer.code, &result["exit_code"]),
+            (Some(1), &Value::from(0))
+        );
+        freezer.thaw();
+        eventually("the kill is carried out", || {
+            process::with_environment(&place.mark())
+                .is_empty()
+                .then_some(())
+        });
+        // What could not be removed, the next one removes.
+        assert_eq!(exec(&place, &["--", "true"]).code, Some(0));
+    }
+}

@@ -30,6 +30,10 @@
 //! watches it, and needs neither. A verdict is an event of the tree like any other. When its run is stopped a probe ends at once;
 //! the command that it may have under way is killed, and the stop waits for that as well.
 //!
+//! **Containment.** What holds a run's processes together is the best that the machine has, see
+//! [`Containment`](policy::spec::Containment); [`RuntimeBuilder::containment`] insists on one. A run is over when none of them is
+//! left; who cannot be killed is named.
+//!
 //! **Shutdown** is a message, not the stopping of actors. Everything that waits is laid down; what runs is asked wave by wave in
 //! the reverse of the start order, each within its share of the budget, and killed after its grace. The deadline is kept by a
 //! plain thread, set before any actor hears of the signal, so it holds although the async runtime hangs.

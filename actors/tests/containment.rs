@@ -365,8 +365,13 @@ fn bomb(stage: &Stage) {
     let (run, lines) = captured(&*os, line);
     let mark = lines.after("mark ");
     lines.after("lit");
-    eventually("all of them are there", || {
-        (marked(&mark).len() == 501).then_some(())
+    // By then they have the sessions that they want.
+    let sleeps = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+    };
+    eventually("all of them sleep", || {
+        let all = marked(&mark);
+        (all.len() == 501 && all.iter().all(sleeps)).then_some(())
     });
     run.process.kill();
     let end = ended(&*os, &run);
