@@ -219,6 +219,7 @@ fn begin_with(
         command: Arc::new(command),
         stdin: Stdin::default(),
         output,
+        rank: kimi_actors::os::Rank::default(),
         observer: Arc::clone(&witness) as Arc<dyn Observer>,
         listen,
     });
