@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use kimi_actors::os::chunks::{Chunk, Chunks};
+use kimi_actors::os::guardian::Ward;
 use kimi_actors::os::stdin::Stdin;
 use kimi_actors::os::{Captured, Kept, Stream, signals};
 use kimi_actors::policy::event::ShutdownReason;
@@ -176,7 +177,7 @@ impl ExecFailure {
 }
 
 /// Runs the command and returns its exit code, or the one that says what became of it.
-pub fn run(args: &ExecArgs, context: &Context) -> Result<ExitCode, Error> {
+pub fn run(args: &ExecArgs, context: &Context, ward: Option<Ward>) -> Result<ExitCode, Error> {
     signals::normalise();
     let settings = Effective::load(&context.inputs)?.settings;
     let mut exec = Exec {
@@ -197,7 +198,7 @@ pub fn run(args: &ExecArgs, context: &Context) -> Result<ExitCode, Error> {
         .enable_time()
         .build()
         .map_err(ExecFailure::Setup)?;
-    let code = runtime.block_on(supervise(exec, way))?;
+    let code = runtime.block_on(supervise(exec, way, ward))?;
     Ok(ExitCode::from(code))
 }
 
@@ -285,10 +286,11 @@ fn way(args: &ExecArgs, settings: &Children, exec: &mut Exec) -> Way {
     }
 }
 
-async fn supervise(exec: Exec, way: Way) -> Result<u8, ExecFailure> {
+async fn supervise(exec: Exec, way: Way, ward: Option<Ward>) -> Result<u8, ExecFailure> {
     let tree = Runtime::builder()
         .signals(SignalOptions::default())
         .force_exit(ForceExitPolicy::ExitProcess)
+        .ward(ward)
         .start_idle()
         .await?;
     let shown = show(&tree, exec, way).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::os::check::{self, CheckOrder, Net, Question, Tell};
 use crate::os::clock::Clock;
+use crate::os::ledger::Ledger;
 use crate::os::reap::Sweeper;
 use crate::os::sign::Directory;
 use crate::os::spawn::Pool;
@@ -24,6 +25,8 @@ pub struct RealOsOptions {
     pub slots: usize,
     /// The soft limit on open files that children get; ours if absent. For a host that has raised its own.
     pub child_nofile: Option<u64>,
+    /// Where it is written down which processes there are, if anywhere.
+    pub ledger: Option<Arc<Ledger>>,
 }
 
 impl Default for RealOsOptions {
@@ -31,6 +34,7 @@ impl Default for RealOsOptions {
         Self {
             slots: 16 * 1024,
             child_nofile: None,
+            ledger: None,
         }
     }
 }
@@ -59,6 +63,7 @@ pub(super) struct Shared {
     pub(super) watch: Watch,
     pub(super) sweeper: Sweeper,
     pub(super) sockets: Directory,
+    pub(super) ledger: Option<Arc<Ledger>>,
     net: Arc<Net>,
     closing: AtomicBool,
 }
@@ -74,6 +79,7 @@ impl RealOs {
             watch: Watch::new().map_err(failed("prepare to watch processes"))?,
             sweeper: Sweeper::new(),
             sockets: Directory::default(),
+            ledger: options.ledger.clone(),
             net: Arc::new(Net::default()),
             closing: AtomicBool::new(false),
         });

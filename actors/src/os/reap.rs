@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::os::contain::{self, Everyone};
 use crate::os::kernel::{self, Observed, Zombie};
+use crate::os::ledger;
 use crate::os::real::{Shared, contained};
 use crate::os::table::{Gone, Handle, lock};
 use crate::os::watch::Io;
@@ -61,6 +62,7 @@ impl Settling {
             captured
         });
         let (_, pidfd) = shared.table.slot(self.handle).forget_process();
+        ledger::strike(shared, self.handle);
         if pidfd >= 0 {
             shared.watch.remove(pidfd);
             // It is dead, so this does not wait; if somebody else was faster, nothing is left to do.

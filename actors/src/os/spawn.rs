@@ -26,7 +26,7 @@ use crate::os::sign::{Beacon, BeaconEnd, Ear, Listen, Sign};
 use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::watch::{Io, Keep, Order, Reader};
-use crate::os::{News, Output, SpawnError, kernel, tee, thread, validate};
+use crate::os::{News, Output, SpawnError, kernel, ledger, tee, thread, validate};
 use crate::policy::signal::Signal;
 use crate::policy::spec::{BaseEnv, CommandSpec, RunId};
 use crate::policy::time::Moment;
@@ -368,9 +368,13 @@ fn begin(
         return Err(SpawnError::Abandoned);
     }
     let slot = shared.table.slot(handle);
+    let since = ledger::Since::now(shared);
     let cloned = kernel::with_signals_blocked(|| {
         clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd)
     });
+    if cloned.is_ok() {
+        ledger::enter(shared, handle, since);
+    }
     let readers = pipes.into_readers(&shared.pool, &mut bench.berth);
     wires.given = None;
     if let Err(source) = cloned {
@@ -701,6 +705,7 @@ impl Shared {
     /// Reaps a process that is dead or was killed, and that nobody watches.
     fn discard(&self, handle: Handle) {
         let (_, pidfd) = self.table.slot(handle).forget_process();
+        ledger::strike(self, handle);
         if pidfd >= 0 {
             drop(kernel::wait_and_reap(pidfd));
             kernel::close(pidfd);

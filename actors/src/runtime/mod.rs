@@ -1,7 +1,7 @@
 //! The public face: what a tree is built with, and what it is steered by.
 
 mod builder;
-mod guardian;
+mod guards;
 mod ticket;
 
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ use crate::policy::event::{ShutdownReason, TreeEvent};
 use crate::policy::probe::ProbeStatus;
 use crate::policy::spec::{ChildName, NodeId};
 use crate::policy::tree::{ChildStatus, Event, Reach, ShutdownMode, State};
-use crate::runtime::guardian::Cleanups;
+use crate::runtime::guards::Cleanups;
 use crate::tree::root::RootMsg;
 use crate::tree::signals::{Receipt, SignalsMsg};
 
