@@ -727,6 +727,7 @@ fn children_get_the_limit_on_open_files_that_is_set_for_them() {
     let os = RealOs::new(&RealOsOptions {
         slots: 4,
         child_nofile: Some(321),
+        ..RealOsOptions::default()
     })
     .unwrap();
     let run = shell(&os, "ulimit -Sn", CAPTURE);

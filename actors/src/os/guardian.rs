@@ -25,15 +25,15 @@ use std::ptr;
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, Signal as Number, WaitOptions, WaitStatus, getpid, getsid, kill_process,
-    kill_process_group, set_child_subreaper,
+    Pid, Signal as Number, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group,
+    set_child_subreaper,
 };
 
 use crate::os::clock::Clock;
 use crate::os::kin::{self, Kin};
 use crate::os::strays::RuntimeId;
 use crate::os::ward::Page;
-use crate::os::{ledger, remains, sign, signals};
+use crate::os::{kernel, ledger, remains, sign, signals};
 use crate::policy::signal::Signal;
 
 pub use crate::os::strays::Stray;
@@ -285,7 +285,9 @@ fn kill(pid: i32) {
 }
 
 fn leads_session() -> bool {
-    getsid(None).is_ok_and(|session| session == getpid())
+    let own = getpid().as_raw_pid();
+    // One that was made outside of our PID namespace has no number here.
+    kernel::session(own) == Some(own)
 }
 
 /// A signal that came, and how.
