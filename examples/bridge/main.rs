@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use kimi_actors::os::guardian::Ward;
 use kimi_actors::{ForceExitPolicy, Runtime, SignalOptions};
+use kimi_shell::cli::guarded;
 use kimi_shell::exit_code;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -31,12 +33,17 @@ const LONGEST_LINE: u64 = 1 << 20;
 /// After the end of the runtime, so long is waited for a reader of the last results.
 const LAST_RESULTS: Duration = Duration::from_secs(1);
 
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    guarded::run(serve)
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn serve(ward: Option<Ward>) -> Result<ExitCode, Box<dyn Error>> {
     kimi_actors::os::signals::normalise();
     let tree = Runtime::builder()
         .signals(SignalOptions::default())
         .force_exit(ForceExitPolicy::ExitProcess)
+        .ward(ward)
         .start()
         .await?;
 

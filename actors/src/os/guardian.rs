@@ -43,6 +43,8 @@ pub use crate::os::ward::{Loss, OnDeath, Ward};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// After this long what was killed, and has not reported its end, is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// A runtime that lives for so long may live for years; a short one is not worth the trouble of being frugal.
+const SETTLED: Duration = Duration::from_millis(500);
 /// What a runtime leaves that ended by itself may be on its way out.
 const DYING: Duration = Duration::from_millis(20);
 /// More are not named one by one.
@@ -135,7 +137,6 @@ impl Guardian {
     fn run(self) -> Farewell {
         // Without a name of its own a `killall kimi-shell` would reach both, each signal twice. Nothing depends on it.
         rustix::thread::set_name(c"kimi-guardian").ok();
-        give_back_memory();
         let end = self.serve();
         let leave = self.page.on_death() == OnDeath::Leave;
         let cleared = if leave {
@@ -158,11 +159,18 @@ impl Guardian {
 
     /// Reaps and passes signals on until the runtime has ended.
     fn serve(&self) -> WaitStatus {
+        let clock = Clock::start();
+        let mut settled = Some(clock.now() + SETTLED);
         loop {
             if let Some(end) = self.reap() {
                 return end;
             }
-            let heard = self.wait_for_signal(None);
+            let left = settled.map(|at| at.since(clock.now()));
+            if left == Some(Duration::ZERO) {
+                settled = None;
+                give_back_memory();
+            }
+            let heard = self.wait_for_signal(left.filter(|left| !left.is_zero()));
             if let Some(heard) = heard.filter(|heard| heard.is_for_the_runtime(leads_session())) {
                 signals::pass_on(self.runtime, heard.signal, heard.sender());
             }
@@ -397,7 +405,7 @@ fn unblock(former: &libc::sigset_t) {
 }
 
 /// Gives back the pages of programs and libraries, which come again from their files when they are needed, and what the heap
-/// does not need: the guardian may wait for years.
+/// does not need.
 fn give_back_memory() {
     unsafe extern "C" fn each(
         object: *mut libc::dl_phdr_info,
@@ -498,7 +506,7 @@ mod tests {
             .chain(left.iter().map(stray(false)))
             .collect();
         Cleared {
-            count: killed.len(),
+            count: gone.len(),
             killed,
         }
     }
