@@ -230,11 +230,15 @@ impl Supervisor {
         eventually("there is a runtime", || process::runtime_of(self.pid()))
     }
 
-    /// Kills both of its processes at once.
+    /// Kills both of its processes at once: the guardian is stopped before, so that it does nothing in between.
     pub fn kill_both(&mut self) {
         let runtime = self.runtime();
+        kill_process(Pid::from_child(&self.child), rustix::process::Signal::STOP).unwrap();
+        eventually("it has stopped", || {
+            (process::state_of(self.pid()) == Some('T')).then_some(())
+        });
+        assert!(process::kill(runtime, &self.place.mark()));
         self.child.kill().unwrap();
-        process::kill(runtime, &self.place.mark());
         self.child.wait().unwrap();
     }
 
