@@ -515,3 +515,47 @@ fn as_the_first_process_it_ends_with_a_runtime_that_is_killed() {
     send(runtime, Number::KILL);
     assert_eq!(supervisor.end_with_all().code(), Some(137));
 }
+
+/// A terminal of its own for the program, which leads the session; says how that ended after one act of the terminal.
+const TERMINAL: &str = r#"
+import os, pty, sys
+act, program = sys.argv[1], sys.argv[2:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(program[0], program)
+told = b""
+while b"up in" not in told and b"1 up" not in told:
+    told += os.read(terminal, 4096)
+if act == "interrupt":
+    os.write(terminal, b"\x03")
+    try:
+        while os.read(terminal, 4096):
+            pass
+    except OSError:
+        pass
+else:
+    os.close(terminal)
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status))
+"#;
+
+#[test]
+fn a_key_and_the_end_of_a_terminal_reach_the_runtime() {
+    let python = outside("python3").arg("--version").output();
+    if !python.is_ok_and(|output| output.status.success()) {
+        return skip("there is no python3 to make a terminal");
+    }
+    for (act, code) in [("interrupt", "130\n"), ("hang up", "129\n")] {
+        let place = Place::new(QUIET);
+        let words = ["start", "-o", "plain"];
+        let mut command = place.command_by("python3", &["-c", TERMINAL, act], &words);
+        let output = command.output().unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            code,
+            "{act}: {output:?}"
+        );
+        assert_eq!(process::with_environment(&place.mark()), [0; 0], "{act}");
+        place.assert_tidy();
+    }
+}

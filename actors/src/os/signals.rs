@@ -117,7 +117,7 @@ const SIGNALS: usize = 65;
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// The code of a record whose signal was passed on; the kernel uses none of this size.
 const FORWARDED: i32 = i32::MIN;
-/// What was sent to a whole group comes by the guardian at most so much later than straight.
+/// What was sent to a whole group comes straight and by the guardian, at most so much later.
 const ECHO: Duration = Duration::from_millis(200);
 /// More senders at once are not told apart.
 const ECHOES: usize = 8;
@@ -464,32 +464,30 @@ impl Record {
     }
 }
 
-/// What came straight and may come by the guardian as well: sent to a group, it reaches both.
+/// What came one way and may come the other as well: sent to a group, it reaches both this process and the guardian.
 #[derive(Debug, Default)]
 struct Echoes {
-    straight: VecDeque<(Signal, Sender, Moment)>,
+    heard: VecDeque<(Signal, Sender, Way, Moment)>,
 }
 
 impl Echoes {
-    /// Whether this is the same as one that came before. The straight one is always first: it is there before the guardian
-    /// wakes up.
+    /// Whether this is the same as one that came the other way just before.
     fn is_echo(&mut self, signal: Signal, sender: Option<Sender>, way: Way, now: Moment) -> bool {
         let Some(sender) = sender else {
             return false;
         };
-        self.straight.retain(|(_, _, at)| now.since(*at) <= ECHO);
-        match way {
-            Way::Straight => {
-                self.straight.truncate(ECHOES - 1);
-                self.straight.push_front((signal, sender, now));
-                false
-            }
-            Way::Forwarded => {
-                let same = |one: &(Signal, Sender, Moment)| (one.0, one.1) == (signal, sender);
-                let found = self.straight.iter().position(same);
-                found.is_some_and(|at| self.straight.remove(at).is_some())
-            }
+        self.heard.retain(|(.., at)| now.since(*at) <= ECHO);
+        let same = self
+            .heard
+            .iter()
+            .position(|(of, by, other, _)| (*of, *by) == (signal, sender) && *other != way);
+        if let Some(at) = same {
+            self.heard.remove(at);
+            return true;
         }
+        self.heard.truncate(ECHOES - 1);
+        self.heard.push_front((signal, sender, way, now));
+        false
     }
 }
 
@@ -725,14 +723,15 @@ mod tests {
         let at = |ms| Moment::after_begin(Duration::from_millis(ms));
         let mut echoes = Echoes::default();
         for (step, (signal, from, way, now, expected)) in [
-            (term, sender(7), Way::Forwarded, at(0), false),
             (term, sender(7), Way::Straight, at(10), false),
             (int, sender(7), Way::Forwarded, at(10), false),
             (term, sender(8), Way::Forwarded, at(10), false),
             (term, sender(7), Way::Forwarded, at(11), true),
             (term, sender(7), Way::Forwarded, at(12), false),
-            (int, sender(7), Way::Straight, at(100), false),
-            (int, sender(7), Way::Forwarded, at(301), false),
+            (term, sender(7), Way::Forwarded, at(13), false),
+            (term, sender(7), Way::Straight, at(14), true),
+            (int, sender(9), Way::Straight, at(100), false),
+            (int, sender(9), Way::Forwarded, at(301), false),
             (int, None, Way::Straight, at(302), false),
         ]
         .into_iter()
@@ -743,7 +742,7 @@ mod tests {
         for pid in 0..100 {
             assert!(!echoes.is_echo(term, sender(pid), Way::Straight, at(400)));
         }
-        assert_eq!(echoes.straight.len(), ECHOES);
+        assert_eq!(echoes.heard.len(), ECHOES);
     }
 
     #[test]
