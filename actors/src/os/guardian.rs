@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// After this long what was killed, and has not reported its end, is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// A runtime that lives for so long may live for years; a short one is not worth the trouble of being frugal.
-const SETTLED: Duration = Duration::from_millis(500);
+const SETTLED: Duration = Duration::from_millis(100);
 /// What a runtime leaves that ended by itself may be on its way out.
 const DYING: Duration = Duration::from_millis(20);
 /// More are not named one by one.
