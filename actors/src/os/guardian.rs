@@ -7,7 +7,7 @@
 //!
 //! - The runtime dies: the guardian kills its own children until it has none. Each kill hands it the orphans of the killed.
 //! - The guardian dies: the runtime learns it at once and ends everything in order, but fast; see [`Ward`].
-//! - Both die at once: the next start of the project cleans up; see [`ledger`](crate::os::ledger).
+//! - Both die at once: the next start of the project cleans up; see [`ledger`].
 //!
 //! As PID 1 it does the same; the orphans of the whole PID namespace are its children then.
 

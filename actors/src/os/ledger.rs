@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -40,6 +40,9 @@ const ENDING: &str = ".runs";
 const MOST_SLOTS: u32 = 1 << 20;
 /// How often to begin anew because somebody has cleaned up at the same time.
 const TRIES: u32 = 8;
+/// How often, and how far apart, it is tried to lock the ledger of a runtime that is dying.
+const DYING_LOOKS: u32 = 200;
+const DYING_PAUSE: Duration = Duration::from_millis(5);
 /// How long the death of those that were killed is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -337,6 +340,38 @@ pub(super) fn remove_of(id: RuntimeId) {
     place.remove_if_empty();
 }
 
+/// Locks it, unless its runtime lives. One that was killed may take a moment until the last of its threads lets go.
+fn is_locked(file: &File) -> bool {
+    for _ in 0..DYING_LOOKS {
+        let lock = FlockOperation::NonBlockingLockExclusive;
+        if rustix::fs::flock(file.as_fd(), lock).is_ok() {
+            return true;
+        }
+        if !is_of_a_dead_one(file) {
+            return false;
+        }
+        std::thread::park_timeout(DYING_PAUSE);
+    }
+    false
+}
+
+/// Whether it says so itself; a runtime of another namespace cannot be looked at.
+fn is_of_a_dead_one(file: &File) -> bool {
+    let mut head = [0; HEAD_BYTES];
+    let is_read = file.read_exact_at(&mut head, 0).is_ok();
+    let (namespace_then, rest) = head[40..].split_at(8);
+    let (pid, rest) = rest.split_at(4);
+    let (Ok(pid), Ok(start)) = (pid.try_into(), rest[4..12].try_into()) else {
+        return false;
+    };
+    let runtime = RuntimeId {
+        pid: i32::from_ne_bytes(pid),
+        start: u64::from_ne_bytes(start),
+    };
+    let is_here = namespace().is_ok_and(|now| now.to_ne_bytes() == namespace_then);
+    is_read && is_here && !runtime.is_alive()
+}
+
 /// What a ledger says is left; `None`: nothing that could be, since the machine was started anew.
 fn read(file: &File) -> Result<Option<Quarry>, &'static str> {
     let mut text = Vec::new();
@@ -482,10 +517,7 @@ impl Place {
         if found.mode() & 0o022 != 0 || found.nlink() > 1 {
             return Err("others may have written there");
         }
-        let lock = FlockOperation::NonBlockingLockExclusive;
-        Ok(rustix::fs::flock(file.as_fd(), lock)
-            .is_ok()
-            .then_some(file))
+        Ok(is_locked(&file).then_some(file))
     }
 
     fn remove(&self, name: &str) {
