@@ -1,13 +1,16 @@
 //! How much memory does a supervisor take, and does it sleep when nothing happens?
 //!
 //! More than 6 MB to begin with, or more than 16 KB for each idle child, would worry us; so would a single wake-up.
+//!
+//! The program is two processes. What it holds is the resident memory of the runtime, and of the guardian what is its own and
+//! its share of what both have: pages of the program that both use are in memory once, and counted with the runtime.
 
 use std::process::ExitCode;
 
 use rustix::event::Timespec;
 
 use crate::support::process::{
-    Bed, Children, Kind, Supervisor, most_children, pause, status, switches,
+    Bed, Children, Kind, Supervisor, most_children, pause, proportional, status, switches,
 };
 use crate::support::report::{Report, Wanted};
 use crate::support::sample::{Pairs, count};
@@ -91,8 +94,19 @@ fn settled(bed: &Bed, kind: Kind, children: usize) -> Supervisor {
 }
 
 /// Resident memory in MB.
+#[expect(clippy::cast_precision_loss, reason = "less than 2^53 kilobytes")]
 fn resident(bed: &Bed, kind: Kind, children: usize) -> f64 {
-    kilobytes(settled(bed, kind, children).pid(), "VmRSS:") / 1e3 * 1.024
+    let supervisor = settled(bed, kind, children);
+    let guardian: u64 = guardians(&supervisor).map(proportional).sum();
+    (kilobytes(supervisor.pid(), "VmRSS:") + guardian as f64) / 1e3 * 1.024
+}
+
+fn guardians(supervisor: &Supervisor) -> impl Iterator<Item = u32> {
+    let runtime = supervisor.pid();
+    supervisor
+        .pids()
+        .into_iter()
+        .filter(move |pid| *pid != runtime)
 }
 
 /// Kilobytes as the kernel means them.
@@ -114,6 +128,12 @@ fn shares(bed: &Bed) {
         Report::note(&format!(
             "{name}: {all} KB, of which {own} its own and {files} of files; {threads} threads"
         ));
+        for guardian in guardians(&supervisor) {
+            let (all, share) = (status(guardian, "VmRSS:"), proportional(guardian));
+            Report::note(&format!(
+                "its guardian: {all} KB, its share of them {share}"
+            ));
+        }
     }
 }
 
@@ -143,9 +163,10 @@ fn sleep(bed: &Bed) -> Result<(), String> {
         tv_sec: if count() < 21 { 2 } else { 10 },
         tv_nsec: 0,
     };
-    let before = switches(supervisor.pid());
+    let switched = || supervisor.pids().into_iter().map(switches).sum::<u64>();
+    let before = switched();
     pause(window);
-    match switches(supervisor.pid()) - before {
+    match switched() - before {
         0 => Ok(()),
         woken => Err(format!("{woken} context switches in {} s", window.tv_sec)),
     }

@@ -782,14 +782,14 @@ services:
     }
     supervisor.pid_of("killed", WARM + 1);
     let before = eventually("the last one is reaped", || {
-        let now = Footprint::of(supervisor.pid());
+        let now = Footprint::of(supervisor.runtime());
         (now.children == 2).then_some(now)
     });
     for nth in WARM + 1..=WARM + 200 {
         supervisor.kill(supervisor.pid_of("killed", nth));
     }
     supervisor.pid_of("killed", WARM + 201);
-    let pid = supervisor.pid();
+    let pid = supervisor.runtime();
     settles(
         &format!("it holds no more than {before:?}"),
         || Footprint::of(pid),

@@ -43,6 +43,10 @@
 //! another user or group takes an exec [`shim`]: a program registers itself as that by calling [`shim::run_if_asked`] first in
 //! its `main`.
 //!
+//! **The guardian.** A program that wants nothing to outlive it, not even its own SIGKILL, calls [`os::guardian::split`] first of
+//! all: the process that was started becomes the guardian, parent and child subreaper of the runtime, which goes on in a child and
+//! is told by [`RuntimeBuilder::ward`]. Whoever of the two dies, the other ends everything. A library never does that unasked.
+//!
 //! **What it leaves alone.** No signal is taken, no process ended, no stranger reaped, nothing global set, unless the builder is
 //! told to. Two runtimes in one program do not know of each other, but for signals, which have one listener a process.
 //!

@@ -222,8 +222,22 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
+    /// The process that supervises.
     pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
+        *self.pids().last().expect("there is one at least")
+    }
+
+    /// All processes that it consists of: the guardian, if it has one, and the one that supervises.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let visible = self.process.id();
+        let file = |name: &str| std::fs::read_to_string(format!("/proc/{visible}/{name}"));
+        if file("comm").expect("the process is there") != "kimi-guardian\n" {
+            return vec![visible];
+        }
+        let children = file(&format!("task/{visible}/children")).expect("the kernel tells them");
+        let runtime = children.split_ascii_whitespace().next();
+        let runtime = runtime.and_then(|pid| pid.parse().ok());
+        vec![visible, runtime.expect("a guardian has a runtime")]
     }
 
     /// The next beginnings of children, so many.
@@ -358,6 +372,15 @@ pub(crate) fn status(pid: u32, key: &str) -> u64 {
     field(
         &std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there"),
         key,
+    )
+}
+
+/// Kilobytes of memory, of which what several processes share is divided among them.
+pub(crate) fn proportional(pid: u32) -> u64 {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    field(
+        &std::fs::read_to_string(path).expect("the process is there"),
+        "Pss:",
     )
 }
 

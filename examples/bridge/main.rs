@@ -6,13 +6,15 @@
 //! It ends in order: 0 at the end of its input, 130, 143 and 129 after SIGINT, SIGTERM and SIGHUP.
 
 use std::error::Error;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use kimi_actors::os::guardian::Ward;
 use kimi_actors::{ForceExitPolicy, Runtime, SignalOptions};
+use kimi_shell::cli::guarded;
 use kimi_shell::exit_code;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -26,23 +28,26 @@ mod request;
 
 /// So many requests are under way at once, running or queued in the runtime; the rest waits in the pipe.
 const AT_ONCE: usize = 1000;
-/// A line that is longer than so many bytes is the last that is read.
-const LONGEST_LINE: u64 = 1 << 20;
 /// After the end of the runtime, so long is waited for a reader of the last results.
 const LAST_RESULTS: Duration = Duration::from_secs(1);
 
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    guarded::run(serve)
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn serve(ward: Option<Ward>) -> Result<ExitCode, Box<dyn Error>> {
     kimi_actors::os::signals::normalise();
     let tree = Runtime::builder()
         .signals(SignalOptions::default())
         .force_exit(ForceExitPolicy::ExitProcess)
+        .ward(ward)
         .start()
         .await?;
 
     // Plain threads read and write, so neither a silent stdin nor a stalled stdout holds up the runtime or its end.
     let (lines, mut requests) = mpsc::channel(64);
-    thread::spawn(move || read(&lines));
+    thread::spawn(move || request::read(&lines));
     let (results, to_print) = mpsc::channel(64);
     let (is_printed, printed) = oneshot::channel();
     thread::spawn(move || is_printed.send(print(to_print)));
@@ -74,20 +79,6 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     };
     drop(timeout(LAST_RESULTS, last_results).await);
     Ok(ExitCode::from(exit_code::of_report(&report)))
-}
-
-fn read(lines: &mpsc::Sender<Vec<u8>>) {
-    let mut input = io::stdin().lock();
-    loop {
-        let mut line = Vec::new();
-        let read = (&mut input)
-            .take(LONGEST_LINE + 1)
-            .read_until(b'\n', &mut line);
-        let is_last = line.len() as u64 > LONGEST_LINE;
-        if !matches!(read, Ok(1..)) || lines.blocking_send(line).is_err() || is_last {
-            return;
-        }
-    }
 }
 
 fn print(mut results: mpsc::Receiver<Value>) -> io::Result<()> {

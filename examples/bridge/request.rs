@@ -1,5 +1,6 @@
 //! What is asked of the bridge.
 
+use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,10 @@ use kimi_actors::session::Line;
 use kimi_shell::quantity;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::mpsc;
+
+/// A line that is longer than so many bytes is the last that is read.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// One line of the input.
 #[derive(Deserialize)]
@@ -75,4 +80,19 @@ fn duration(value: &Value) -> Result<Duration, String> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds
         .ok_or_else(|| format!("`timeout` is {value}; expected seconds, or text such as \"10s\""))
+}
+
+/// Reads requests until the end, or until nobody wants them.
+pub(crate) fn read(lines: &mpsc::Sender<Vec<u8>>) {
+    let mut input = io::stdin().lock();
+    loop {
+        let mut line = Vec::new();
+        let read = (&mut input)
+            .take(LONGEST_LINE + 1)
+            .read_until(b'\n', &mut line);
+        let is_last = line.len() as u64 > LONGEST_LINE;
+        if !matches!(read, Ok(1..)) || lines.blocking_send(line).is_err() || is_last {
+            return;
+        }
+    }
 }

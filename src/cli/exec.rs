@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use kimi_actors::os::chunks::{Chunk, Chunks};
+use kimi_actors::os::guardian::Ward;
 use kimi_actors::os::stdin::Stdin;
 use kimi_actors::os::{Captured, Kept, Stream, Survivor, signals};
 use kimi_actors::policy::event::ShutdownReason;
@@ -181,7 +182,7 @@ impl ExecFailure {
 }
 
 /// Runs the command and returns its exit code, or the one that says what became of it.
-pub fn run(args: &ExecArgs, context: &Context) -> Result<ExitCode, Error> {
+pub fn run(args: &ExecArgs, context: &Context, ward: Option<Ward>) -> Result<ExitCode, Error> {
     signals::normalise();
     let settings = Effective::load(&context.inputs)?.settings;
     let mut exec = Exec {
@@ -202,7 +203,7 @@ pub fn run(args: &ExecArgs, context: &Context) -> Result<ExitCode, Error> {
         .enable_time()
         .build()
         .map_err(ExecFailure::Setup)?;
-    let code = runtime.block_on(supervise(exec, way, args.contain))?;
+    let code = runtime.block_on(supervise(exec, way, args.contain, ward))?;
     Ok(ExitCode::from(code))
 }
 
@@ -290,11 +291,17 @@ fn way(args: &ExecArgs, settings: &Children, exec: &mut Exec) -> Way {
     }
 }
 
-async fn supervise(exec: Exec, way: Way, contain: ContainArgs) -> Result<u8, ExecFailure> {
+async fn supervise(
+    exec: Exec,
+    way: Way,
+    contain: ContainArgs,
+    ward: Option<Ward>,
+) -> Result<u8, ExecFailure> {
     let tree = Runtime::builder()
         .containment(contain.rules())
         .signals(SignalOptions::default())
         .force_exit(ForceExitPolicy::ExitProcess)
+        .ward(ward)
         .start_idle()
         .await?;
     let shown = show(&tree, exec, way).await;

@@ -6,6 +6,7 @@ pub mod config;
 pub mod contain;
 pub mod exec;
 pub mod graph;
+pub mod guarded;
 pub mod help;
 pub mod init;
 pub mod out;
@@ -364,9 +365,9 @@ fn run(cli: Cli, color_environment: ColorEnvironment) -> Result<ExitCode, Error>
         color_environment,
     };
     match cli.verb {
-        Verb::Start(args) => start::run(&args, &context),
-        Verb::Exec(args) => exec::run(&args, &context),
-        Verb::Session(args) => session::run(&args),
+        Verb::Start(args) => guarded::run(|ward| start::run(&args, &context, ward)),
+        Verb::Exec(args) => guarded::run(|ward| exec::run(&args, &context, ward)),
+        Verb::Session(args) => guarded::run(|ward| session::run(&args, ward)),
         Verb::Bench(args) => bench::run(&args, &context),
         Verb::Init(args) => init::run(&args),
         Verb::Validate(args) => validate::run(&args, &context),

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use kimi_actors::os::guardian::Ward;
 use kimi_actors::os::signals;
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::session::{Line, LineEnd, LineOutcome, Session, SessionError, SessionSpec, Shell};
@@ -116,20 +117,21 @@ impl SessionVerbError {
 }
 
 /// Runs the commands until the input ends, or a signal comes.
-pub fn run(args: &SessionArgs) -> Result<ExitCode, Error> {
+pub fn run(args: &SessionArgs, ward: Option<Ward>) -> Result<ExitCode, Error> {
     signals::normalise();
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(SessionVerbError::Setup)?;
-    tokio.block_on(converse(args))
+    tokio.block_on(converse(args, ward))
 }
 
-async fn converse(args: &SessionArgs) -> Result<ExitCode, Error> {
+async fn converse(args: &SessionArgs, ward: Option<Ward>) -> Result<ExitCode, Error> {
     let handle = Runtime::builder()
         .containment(args.contain.rules())
         .signals(SignalOptions::default())
         .force_exit(ForceExitPolicy::ExitProcess)
+        .ward(ward)
         .start()
         .await
         .map_err(SessionVerbError::Runtime)?;

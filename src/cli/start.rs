@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use kimi_actors::os::guardian::{OnDeath, Stray, Ward};
+use kimi_actors::os::ledger::{self, Cleaned, Project};
 use kimi_actors::os::signals;
 use kimi_actors::os::{Output, SpawnError, limits, resolve};
 use kimi_actors::policy::escalation::{Action as SignalAction, SignalRules};
@@ -31,7 +33,7 @@ use crate::document::problem::{Problem, Problems};
 use crate::exit_code;
 use crate::manifest::reach::Reach;
 use crate::manifest::{Location, Manifest, Refusal};
-use crate::settings::{Action, Settings};
+use crate::settings::{Action, OnRuntimeDeath, Settings};
 
 /// Says what of our own log is shown, as `tracing` directives.
 const LOG_VARIABLE: &str = "KIMI_SHELL_LOG";
@@ -135,7 +137,7 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Starts the tree and returns when it has ended.
-pub fn run(args: &StartArgs, context: &Context) -> Result<ExitCode, Error> {
+pub fn run(args: &StartArgs, context: &Context, ward: Option<Ward>) -> Result<ExitCode, Error> {
     // Whoever started us may have blocked or ignored signals; our children must not inherit that, nor must we.
     signals::normalise();
     let mut manifest = context.manifest_with(&args.names)?;
@@ -153,7 +155,7 @@ pub fn run(args: &StartArgs, context: &Context) -> Result<ExitCode, Error> {
         .enable_time()
         .build()
         .map_err(ForegroundError::Setup)?;
-    let report = runtime.block_on(supervise(manifest, args, style));
+    let report = runtime.block_on(supervise(manifest, args, style, ward));
     Ok(ExitCode::from(exit_code::of_report(&report?)))
 }
 
@@ -233,6 +235,7 @@ async fn supervise(
     manifest: Manifest,
     args: &StartArgs,
     style: Style,
+    ward: Option<Ward>,
 ) -> Result<ShutdownReport, ForegroundError> {
     let child_descriptors = limits::raise_descriptors().unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit on open descriptors stays as it is");
@@ -265,7 +268,26 @@ async fn supervise(
         .containment(args.contain.rules())
         .output(Output::Lines(Arc::new(screen.sink())))
         .shutdown_timeout(shutdown_timeout)
-        .force_exit(ForceExitPolicy::ExitProcess);
+        .force_exit(ForceExitPolicy::ExitProcess)
+        .ward(ward.clone());
+    let project = Project::of(
+        &manifest
+            .locations
+            .first
+            .directory()
+            .map_err(ForegroundError::Setup)?,
+    );
+    for cleaned in ledger::clean(project) {
+        screen.note(&words_of(&cleaned));
+    }
+    match settings.on_runtime_death {
+        OnRuntimeDeath::Kill => builder = builder.ledger(project),
+        OnRuntimeDeath::Leave => {
+            if let Some(ward) = &ward {
+                ward.set_on_death(OnDeath::Leave);
+            }
+        }
+    }
     // A supervisor may live for years, and needs the text of its manifest no more.
     drop(manifest.document);
     let failed = Arc::new(Notify::new());
@@ -318,6 +340,27 @@ async fn supervise(
     }
     screen.finish();
     Ok(report)
+}
+
+/// What was found of a runtime that had died together with its guardian.
+fn words_of(cleaned: &Cleaned) -> String {
+    match cleaned {
+        Cleaned::Killed(Stray {
+            pid,
+            command,
+            is_gone,
+        }) => {
+            let what = if *is_gone {
+                "cleaned up"
+            } else {
+                "could not be killed"
+            };
+            format!("{what}: {command} (pid {pid}), left by a runtime that died")
+        }
+        Cleaned::Refused { path, reason } => {
+            format!("warning: `{}` is left alone: {reason}", path.display())
+        }
+    }
 }
 
 /// Our own log goes where our sentences go: errors and asked-for snapshots, or what `KIMI_SHELL_LOG` asks for.

@@ -185,7 +185,7 @@ impl Location {
     }
 
     /// The directory that its relative paths start from.
-    fn directory(&self) -> io::Result<PathBuf> {
+    pub(crate) fn directory(&self) -> io::Result<PathBuf> {
         match self {
             Self::File(path) => {
                 let path = std::path::absolute(path)?;

@@ -273,11 +273,13 @@ pub struct Dashboard {
 pub enum OnRuntimeDeath {
     /// They are killed.
     Kill,
+    /// They are left alone.
+    Leave,
 }
 
 impl Words for OnRuntimeDeath {
-    const WORDS: &'static [(&'static str, Self)] = &[("kill", Self::Kill)];
-    const TOLD: usize = 1;
+    const WORDS: &'static [(&'static str, Self)] = &[("kill", Self::Kill), ("leave", Self::Leave)];
+    const TOLD: usize = 2;
 }
 
 /// Figures below which performance counts as poor.

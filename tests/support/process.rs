@@ -67,6 +67,15 @@ pub fn children_of(pid: u32) -> BTreeSet<u32> {
     children
 }
 
+/// The runtime below a guardian.
+pub fn runtime_of(guardian: u32) -> Option<u32> {
+    let is_runtime = |pid: &u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.trim_end() == "kimi-shell")
+    };
+    children_of(guardian).into_iter().find(is_runtime)
+}
+
 /// How many descriptors, threads and children a process has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Footprint {

@@ -55,6 +55,30 @@ impl Place {
         self.directory.path().join("out").join(name)
     }
 
+    /// Its manifest.
+    pub fn manifest(&self) -> PathBuf {
+        self.directory.path().join(MANIFEST)
+    }
+
+    /// Where temporary files are made, and those of a runtime.
+    pub fn temporary(&self) -> PathBuf {
+        self.directory.path().join("tmp")
+    }
+
+    /// The program with these words, started by another with those.
+    pub fn command_by(&self, starter: &str, with: &[&str], words: &[&str]) -> Command {
+        let mut command = outside(starter);
+        command
+            .args(with)
+            .arg(env!("CARGO_BIN_EXE_kimi-shell"))
+            .args(words)
+            .current_dir(self.directory.path())
+            .env_clear()
+            .stdin(Stdio::null());
+        self.settle(&mut command);
+        command
+    }
+
     /// The program with these words, to be started here.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = kimi_shell(self.directory.path());
@@ -96,6 +120,7 @@ impl Place {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", here.join("home"))
             .env("TMPDIR", here.join("tmp"))
+            .env("XDG_RUNTIME_DIR", here.join("tmp"))
             .env(MARK, here);
     }
 
@@ -195,9 +220,46 @@ impl Supervisor {
         (supervisor, stdout)
     }
 
-    /// Its process.
+    /// Its visible process: the guardian.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The process below it that supervises.
+    pub fn runtime(&self) -> u32 {
+        eventually("there is a runtime", || process::runtime_of(self.pid()))
+    }
+
+    /// Kills both of its processes at once: the guardian is stopped before, so that it does nothing in between.
+    pub fn kill_both(&mut self) {
+        let runtime = self.runtime();
+        kill_process(Pid::from_child(&self.child), rustix::process::Signal::STOP).unwrap();
+        eventually("it has stopped", || {
+            (process::state_of(self.pid()) == Some('T')).then_some(())
+        });
+        assert!(process::kill(runtime, &self.place.mark()));
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the end of its visible process, however that comes, and of all that it has started.
+    pub fn end_with_all(&mut self) -> ExitStatus {
+        let status = self.wait();
+        let mark = self.place.mark();
+        eventually("every process is gone", || {
+            process::with_environment(&mark).is_empty().then_some(())
+        });
+        status
+    }
+
+    /// Waits for the end of its visible process.
+    pub fn status(&mut self) -> ExitStatus {
+        self.wait()
+    }
+
+    /// What it has said so far on standard error.
+    pub fn talked(&self) -> Vec<String> {
+        self.stderr.lock().unwrap().clone()
     }
 
     /// Its directory.
@@ -254,6 +316,14 @@ impl Supervisor {
             let lines = supervisor.stderr.lock().unwrap();
             lines.iter().find_map(|line| find(line))
         })
+    }
+
+    /// Waits for a line on standard output.
+    pub fn says(&self, text: &str) {
+        self.watch(&format!("it says {text}"), |supervisor| {
+            let lines = supervisor.stdout.lock().unwrap();
+            lines.iter().any(|line| line == text).then_some(())
+        });
     }
 
     /// Waits for a line that a child of it has written, without its beginning.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::os::check::{self, CheckOrder, Net, Question, Tell};
 use crate::os::clock::Clock;
 use crate::os::contain::{Container, ContainmentError, ContainmentRules, Living, Survivor};
+use crate::os::ledger::Ledger;
 use crate::os::linger::Over;
 use crate::os::reap::Sweeper;
 use crate::os::sign::Directory;
@@ -34,6 +35,8 @@ pub struct RealOsOptions {
     pub controllers: Controllers,
     /// Knows how many processes of a run the kernel has killed for lack of memory.
     pub oom: Option<Arc<dyn OomCounter>>,
+    /// Where it is written down which processes there are, if anywhere.
+    pub ledger: Option<Arc<Ledger>>,
 }
 
 /// Counts the processes that the kernel has killed for lack of memory.
@@ -51,6 +54,7 @@ impl fmt::Debug for RealOsOptions {
             .field("containment", &self.containment)
             .field("controllers", &self.controllers)
             .field("oom", &self.oom.is_some())
+            .field("ledger", &self.ledger.is_some())
             .finish()
     }
 }
@@ -63,6 +67,7 @@ impl Default for RealOsOptions {
             containment: ContainmentRules::default(),
             controllers: Controllers::default(),
             oom: None,
+            ledger: None,
         }
     }
 }
@@ -105,6 +110,7 @@ pub(super) struct Shared {
     pub(super) over: Over,
     pub(super) sockets: Directory,
     pub(super) oom: Option<Arc<dyn OomCounter>>,
+    pub(super) ledger: Option<Arc<Ledger>>,
     net: Arc<Net>,
     closing: AtomicBool,
 }
@@ -124,6 +130,7 @@ impl RealOs {
             over: Over::default(),
             sockets: Directory::default(),
             oom: options.oom.clone(),
+            ledger: options.ledger.clone(),
             net: Arc::new(Net::default()),
             closing: AtomicBool::new(false),
         });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::os::contain::{self, Dying, Leaf, Survivor, Swept};
 use crate::os::kernel::{self, Observed, Zombie};
+use crate::os::ledger;
 use crate::os::real::{Shared, contained};
 use crate::os::table::{Gone, Handle, Phase, lock};
 use crate::os::watch::Io;
@@ -107,6 +108,7 @@ impl Settling {
             captured
         });
         let (_, pidfd) = shared.table.slot(self.handle).forget_process();
+        ledger::strike(shared, self.handle);
         if pidfd >= 0 {
             if self.seen_by == SeenBy::Watch {
                 shared.watch.remove(pidfd);

@@ -6,8 +6,12 @@
 //! Two quick signals are two records: what the pipe cannot take is counted instead, and told without its sender. (The kernel
 //! itself merges a standard signal with one of the same kind that is still pending.)
 //!
+//! A guardian passes on what was sent to it, with the sender. What was sent to the whole group comes twice, once straight and
+//! once by the guardian, and is told once.
+//!
 //! Dispositions belong to the whole process, so only one [`Listening`] exists at a time, and the embedder asks for it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -20,6 +24,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
 
 use crate::os::clock::Clock;
 use crate::policy::signal::Signal;
@@ -110,6 +115,12 @@ struct Record {
 const RECORD_LEN: usize = 16;
 const SIGNALS: usize = 65;
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// The code of a record whose signal was passed on; the kernel uses none of this size.
+const FORWARDED: i32 = i32::MIN;
+/// What was sent to a whole group comes straight and by the guardian, at most so much later.
+const ECHO: Duration = Duration::from_millis(200);
+/// More senders at once are not told apart.
+const ECHOES: usize = 8;
 
 /// The pipe of this process. It is never closed, so that a handler that is still under way writes to no other file.
 static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
@@ -117,6 +128,8 @@ static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
 static WRITE_END: AtomicI32 = AtomicI32::new(-1);
 /// The process that listens: a fork of it, which shares the pipe, must not write there.
 static OWNER: AtomicI32 = AtomicI32::new(0);
+/// The process that passes signals on to this one; 0: there is none.
+static FORWARDER: AtomicI32 = AtomicI32::new(0);
 /// Whether there is a listener.
 static CLAIMED: AtomicBool = AtomicBool::new(false);
 /// By signal: how many were received that the pipe did not take.
@@ -150,6 +163,7 @@ pub fn listen(
         read_end,
         clock,
         tell,
+        echoes: Echoes::default(),
         end: Arc::clone(&end),
         _claim: claim,
     };
@@ -190,11 +204,16 @@ pub fn normalise() -> Vec<Signal> {
         .map_while(Signal::from_number)
         .filter(|signal| signal.number() != libc::SIGPIPE && is_ignored(*signal))
         .collect();
+    default_child_signal();
+    set_mask(libc::SIG_UNBLOCK);
+    ignored
+}
+
+/// Gives SIGCHLD its default: where it is ignored, the kernel reaps.
+pub(super) fn default_child_signal() {
     let mut default = blank_action();
     default.sa_sigaction = libc::SIG_DFL;
     set_action(Signal::CHLD, &default).expect("SIGCHLD can have its default");
-    set_mask(libc::SIG_UNBLOCK);
-    ignored
 }
 
 /// Blocks every signal in the calling thread, so that handlers run elsewhere.
@@ -313,6 +332,7 @@ struct Reader {
     read_end: &'static OwnedFd,
     clock: Clock,
     tell: Box<dyn FnMut(Received) + Send>,
+    echoes: Echoes,
     end: Arc<AtomicBool>,
     _claim: Claim,
 }
@@ -353,8 +373,15 @@ impl Reader {
             let (records, _) = buffer[..len].as_chunks::<RECORD_LEN>();
             for bytes in records {
                 let record = Record::from_bytes(*bytes);
-                if let Some(signal) = Signal::from_number(record.signal) {
-                    self.tell(signal, record.sender());
+                let Some(signal) = Signal::from_number(record.signal) else {
+                    continue;
+                };
+                let sender = record.sender();
+                if !self
+                    .echoes
+                    .is_echo(signal, sender, record.way(), self.clock.now())
+                {
+                    self.tell(signal, sender);
                 }
             }
         }
@@ -410,12 +437,93 @@ impl Record {
     /// Only for these codes do the fields name a sender (`sigaction(2)`).
     fn sender(self) -> Option<Sender> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let by_process = matches!(self.code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL);
+        let by_process = matches!(
+            self.code,
+            libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL | FORWARDED
+        );
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let by_process = matches!(self.code, libc::SI_USER | libc::SI_QUEUE);
+        let by_process = matches!(self.code, libc::SI_USER | libc::SI_QUEUE | FORWARDED);
         let pid = u32::try_from(self.pid).ok()?;
         by_process.then_some(Sender { pid, uid: self.uid })
     }
+}
+
+/// How a signal came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Straight,
+    Forwarded,
+}
+
+impl Record {
+    fn way(self) -> Way {
+        match self.code {
+            FORWARDED => Way::Forwarded,
+            _ => Way::Straight,
+        }
+    }
+}
+
+/// What came one way and may come the other as well: sent to a group, it reaches both this process and the guardian.
+#[derive(Debug, Default)]
+struct Echoes {
+    heard: VecDeque<(Signal, Sender, Way, Moment)>,
+}
+
+impl Echoes {
+    /// Whether this is the same as one that came the other way just before.
+    fn is_echo(&mut self, signal: Signal, sender: Option<Sender>, way: Way, now: Moment) -> bool {
+        let Some(sender) = sender else {
+            return false;
+        };
+        self.heard.retain(|(.., at)| now.since(*at) <= ECHO);
+        let same = self
+            .heard
+            .iter()
+            .position(|(of, by, other, _)| (*of, *by) == (signal, sender) && *other != way);
+        if let Some(at) = same {
+            self.heard.remove(at);
+            return true;
+        }
+        self.heard.truncate(ECHOES - 1);
+        self.heard.push_front((signal, sender, way, now));
+        false
+    }
+}
+
+/// Says which process passes signals on to this one.
+pub(super) fn heed_forwarder(forwarder: Pid) {
+    FORWARDER.store(forwarder.as_raw_pid(), Ordering::SeqCst);
+}
+
+/// Sends a signal on, with who had sent it.
+#[expect(unsafe_code, reason = "no safe wrapper sends a signal with a value")]
+pub(super) fn pass_on(to: Pid, signal: Signal, sender: Option<Sender>) {
+    let Some(Sender { pid, uid }) = sender else {
+        let number = rustix::process::Signal::from_named_raw(signal.number());
+        if let Some(number) = number {
+            // It may have ended just now.
+            rustix::process::kill_process(to, number).ok();
+        }
+        return;
+    };
+    let value = libc::sigval {
+        sival_ptr: ptr::without_provenance_mut(pack(pid, uid)),
+    };
+    // SAFETY: takes numbers only; the value is not a pointer to anybody.
+    unsafe { libc::sigqueue(to.as_raw_pid(), signal.number(), value) };
+}
+
+/// A pid has 22 bits at most; where a word is too small for both, the user is not told.
+fn pack(pid: u32, uid: u32) -> usize {
+    let uid = (uid as usize).checked_shl(u32::BITS).unwrap_or(0);
+    uid | pid as usize
+}
+
+fn unpack(value: usize) -> (i32, u32) {
+    let uid = value.checked_shr(u32::BITS).unwrap_or(0);
+    let low = |value: usize| u32::try_from(value & u32::MAX as usize).unwrap_or(0);
+    (low(value).cast_signed(), low(uid))
 }
 
 /// The handler: async-signal-safe, and `errno` is as it was when it returns.
@@ -456,6 +564,12 @@ fn origin(info: *mut libc::siginfo_t) -> (i32, i32, u32) {
     let info = unsafe { &*info };
     // SAFETY: the record is initialised as a whole; whether the fields mean a sender is told by the code.
     let pid = unsafe { info.si_pid() };
+    if info.si_code == libc::SI_QUEUE && pid == FORWARDER.load(Ordering::SeqCst) && pid != 0 {
+        // SAFETY: with this code the field is the value that was sent along.
+        let value = unsafe { info.si_value() };
+        let (pid, uid) = unpack(value.sival_ptr.addr());
+        return (FORWARDED, pid, uid);
+    }
     // SAFETY: as above.
     let uid = unsafe { info.si_uid() };
     (info.si_code, pid, uid)
@@ -593,6 +707,42 @@ mod tests {
                 uid: 4_294_967_294
             })
         );
+    }
+
+    #[test]
+    fn a_sender_fits_into_the_value_that_is_sent_along() {
+        for (pid, uid) in [(1, 0), (4_194_304, 1000), (7, u32::MAX)] {
+            assert_eq!(unpack(pack(pid, uid)), (pid.cast_signed(), uid));
+        }
+    }
+
+    #[test]
+    fn what_is_sent_to_the_whole_group_is_told_once() {
+        let (term, int) = (Signal::TERM, Signal::INT);
+        let sender = |pid| Some(Sender { pid, uid: 0 });
+        let at = |ms| Moment::after_begin(Duration::from_millis(ms));
+        let mut echoes = Echoes::default();
+        for (step, (signal, from, way, now, expected)) in [
+            (term, sender(7), Way::Straight, at(10), false),
+            (int, sender(7), Way::Forwarded, at(10), false),
+            (term, sender(8), Way::Forwarded, at(10), false),
+            (term, sender(7), Way::Forwarded, at(11), true),
+            (term, sender(7), Way::Forwarded, at(12), false),
+            (term, sender(7), Way::Forwarded, at(13), false),
+            (term, sender(7), Way::Straight, at(14), true),
+            (int, sender(9), Way::Straight, at(100), false),
+            (int, sender(9), Way::Forwarded, at(301), false),
+            (int, None, Way::Straight, at(302), false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(echoes.is_echo(signal, from, way, now), expected, "{step}");
+        }
+        for pid in 0..100 {
+            assert!(!echoes.is_echo(term, sender(pid), Way::Straight, at(400)));
+        }
+        assert_eq!(echoes.heard.len(), ECHOES);
     }
 
     #[test]

@@ -31,7 +31,8 @@ use crate::os::stdin::{Stdin, above_stdio};
 use crate::os::table::{Handle, Phase, lock};
 use crate::os::watch::{Io, Keep, Order, Reader};
 use crate::os::{
-    News, Output, Rank, SpawnError, StartPath, is_exhaustion, kernel, means, tee, thread, validate,
+    News, Output, Rank, SpawnError, StartPath, is_exhaustion, kernel, ledger, means, tee, thread,
+    validate,
 };
 use crate::policy::setup::{self, Action, Controllers, Examined, Identity};
 use crate::policy::signal::Signal;
@@ -473,6 +474,7 @@ fn begin(
         return Err(SpawnError::Abandoned);
     }
     let slot = shared.table.slot(handle);
+    let since = ledger::Since::now(shared);
     let cloned = loop {
         let cloned = clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd);
         let is_refused = |error: &io::Error| !is_exhaustion(error);
@@ -499,6 +501,9 @@ fn begin(
             }
         }
     };
+    if cloned.is_ok() {
+        ledger::enter(shared, handle, since);
+    }
     let readers = pipes.into_readers(&shared.pool, &mut bench.berth);
     wires.given = None;
     if let Err(source) = cloned {
@@ -1000,6 +1005,7 @@ impl Shared {
 
     fn reap(&self, handle: Handle) {
         let (_, pidfd) = self.table.slot(handle).forget_process();
+        ledger::strike(self, handle);
         if pidfd >= 0 {
             drop(kernel::wait_and_reap(pidfd));
             kernel::close(pidfd);

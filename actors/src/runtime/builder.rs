@@ -10,12 +10,14 @@ use std::time::Duration;
 use ractor::{Actor, SpawnErr};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::child::{Child, Job as Given, Member, Supervisor};
 use crate::os::check::{CheckError, Way};
 use crate::os::clock::{self, Clock};
 use crate::os::force_exit::{AtDeadline, ForceExit};
+use crate::os::guardian::Ward;
+use crate::os::ledger::{Ledger, Project};
 use crate::os::signals::ListenError;
 use crate::os::{ContainmentRules, Os, Output, RealOs, RealOsError, RealOsOptions};
 use crate::policy::admission::Limits;
@@ -29,7 +31,7 @@ use crate::policy::spec::{
     SupervisorRules, TreeRules,
 };
 use crate::policy::tree::{Event, Input, Tree};
-use crate::runtime::guardian::{self, Cleanups, Guardian, Guards};
+use crate::runtime::guards::{self, Cleanups, Guardian, Guards};
 use crate::runtime::{Inner, RuntimeHandle};
 use crate::tree::probes::ProbePlan;
 use crate::tree::root::{Job, Recorder, Root, RootArguments, Watcher};
@@ -84,6 +86,9 @@ pub struct RuntimeBuilder {
     os: Option<Arc<dyn Os>>,
     child_descriptors: Option<u64>,
     containment: ContainmentRules,
+    ward: Option<Ward>,
+    project: Option<Project>,
+    ledger: Option<Arc<Ledger>>,
     recorder: Option<Recorder>,
     watcher: Option<Watcher>,
 }
@@ -134,6 +139,9 @@ impl Default for RuntimeBuilder {
             os: None,
             child_descriptors: None,
             containment: ContainmentRules::default(),
+            ward: None,
+            project: None,
+            ledger: None,
             recorder: None,
             watcher: None,
         }
@@ -254,6 +262,19 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The guardian of this process, if it has one: should it die, everything ends in order, but fast. See
+    /// [`guardian::split`](crate::os::guardian::split).
+    pub fn ward(mut self, ward: Option<Ward>) -> Self {
+        self.ward = ward;
+        self
+    }
+
+    /// Keeps a [ledger](crate::os::ledger) of the processes for the next start of this project. Without one none is kept.
+    pub fn ledger(mut self, project: Project) -> Self {
+        self.project = Some(project);
+        self
+    }
+
     /// Is shown every input of the machine of the tree, in order: what is needed to replay its life.
     pub fn record(mut self, recorder: impl FnMut(&Input) + Send + 'static) -> Self {
         self.recorder = Some(Box::new(recorder));
@@ -325,9 +346,12 @@ impl RuntimeBuilder {
             budget,
             is_forced: Arc::default(),
         };
+        if let Some(ward) = &self.ward {
+            guards::heed(ward, &root, guards.clone());
+        }
         let (signals, listening) = match self.signals {
             Some(options) => {
-                match guardian::listen(options, &root, guards.clone()).await {
+                match guards::listen(options, &root, guards.clone()).await {
                     Ok((actor, listening)) => (Some(actor), Some(listening)),
                     Err(error) => {
                         // Nobody else would end them.
@@ -345,6 +369,8 @@ impl RuntimeBuilder {
             guards,
             timer,
             listening,
+            ward: self.ward,
+            ledger: self.ledger,
             cleanups: Arc::clone(&cleanups),
             report: report_sender,
         };
@@ -422,12 +448,21 @@ impl RuntimeBuilder {
             return Ok(os);
         }
         let one_shots = self.rules.limits.max_concurrent as usize;
+        let slots = (2 * nodes + commands)
+            .saturating_add(one_shots.saturating_mul(2))
+            .clamp(64, MOST_SLOTS);
+        self.ledger = self.project.and_then(|project| ledger(project, slots));
         let options = RealOsOptions {
-            slots: (2 * nodes + commands)
-                .saturating_add(one_shots.saturating_mul(2))
-                .clamp(64, MOST_SLOTS),
+            slots,
             child_nofile: self.child_descriptors,
-            containment: self.containment,
+            containment: ContainmentRules {
+                adopter: self
+                    .containment
+                    .adopter
+                    .or(self.ward.as_ref().map(Ward::adopter)),
+                ..self.containment
+            },
+            ledger: self.ledger.clone(),
             ..RealOsOptions::default()
         };
         Ok(Arc::new(RealOs::new(&options).map_err(StartError::Os)?))
@@ -445,6 +480,14 @@ impl RuntimeBuilder {
         }
         Ok(force_exit)
     }
+}
+
+/// Without one, only what a runtime and its guardian leave that die at once is not found again.
+fn ledger(project: Project, slots: usize) -> Option<Arc<Ledger>> {
+    let ledger = Ledger::create(project, slots).inspect_err(|error| {
+        warn!(%error, "no ledger of the processes is kept");
+    });
+    ledger.ok().map(Arc::new)
 }
 
 fn jobs_by_node(

@@ -1,7 +1,7 @@
 //! The public face: what a tree is built with, and what it is steered by.
 
 mod builder;
-mod guardian;
+mod guards;
 mod ticket;
 
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ use crate::policy::telemetry::Entry;
 #[cfg(doc)]
 use crate::policy::telemetry::Telemetry;
 use crate::policy::tree::{ChildStatus, Event, Reach, ShutdownMode, State};
-use crate::runtime::guardian::Cleanups;
+use crate::runtime::guards::Cleanups;
 use crate::tree::child::Activity;
 use crate::tree::root::RootMsg;
 use crate::tree::signals::{Receipt, SignalsMsg};

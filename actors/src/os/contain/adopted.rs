@@ -13,10 +13,11 @@ use rustix::process::{Pid, PidfdFlags, Signal as Number};
 use tracing::warn;
 
 use crate::os::clock::Clock;
-use crate::os::contain::identity::{self, Mark, Stat};
+use crate::os::contain::identity::{self, Mark};
 use crate::os::contain::session::{Everyone, is_dead, is_gone_by};
 use crate::os::contain::{DYING, Dying, Escape, QUIET_ROUNDS, Survivor, Swept};
 use crate::os::kernel::{self, session};
+use crate::os::kin::Kin;
 use crate::os::table::lock;
 use crate::policy::signal::Signal;
 use crate::policy::spec::RunId;
@@ -118,7 +119,7 @@ impl Adopter {
                 pids.extend(text.split_ascii_whitespace().flat_map(str::parse::<i32>));
             }
             None => everyone.each(|pid| {
-                if Stat::of(pid).is_some_and(|stat| stat.parent == self.pid) {
+                if Kin::of(pid).is_some_and(|kin| kin.parent == self.pid) {
                     pids.push(pid);
                 }
             }),
@@ -204,12 +205,12 @@ impl Adopter {
         let Some(id) = Pid::from_raw(pid).filter(|_| !found.by_pid.contains_key(&pid)) else {
             return;
         };
-        if Stat::of(pid).is_none_or(|stat| stat.is_over) {
+        if Kin::of(pid).is_none_or(|kin| kin.is_dead()) {
             return;
         }
         let pidfd = rustix::process::pidfd_open(id, PidfdFlags::empty());
         // Asked again, since the id may have been used anew before it was pinned.
-        let is_ours = Stat::of(pid).is_some_and(|stat| stat.parent == self.pid) && is_same();
+        let is_ours = Kin::of(pid).is_some_and(|kin| kin.parent == self.pid) && is_same();
         if !is_ours {
             return;
         }
@@ -223,7 +224,7 @@ impl Adopter {
 
     fn name(&self, pid: i32) {
         let mut named = lock(&self.named);
-        if Stat::of(pid).is_some_and(|stat| !stat.is_over) && !named.contains(&pid) {
+        if Kin::of(pid).is_some_and(|kin| !kin.is_dead()) && !named.contains(&pid) {
             named.push(pid);
             let command = identity::command(pid);
             warn!(
@@ -252,7 +253,7 @@ impl Adopter {
         let swept = self.sweep(&[], &Nobody, mark, everyone, clock);
         debug_assert!(swept.is_empty(), "as many answers as leaders");
         let left = self.orphans(everyone).into_iter();
-        left.filter(|pid| Stat::of(*pid).is_some_and(|stat| !stat.is_over))
+        left.filter(|pid| Kin::of(*pid).is_some_and(|kin| !kin.is_dead()))
             .map(|pid| {
                 let is_known = self.strangers.is_empty() || mark.of(pid).is_some();
                 let escaped = if is_known {
@@ -291,7 +292,7 @@ impl Found {
         let is_dead_by = |(pid, (_, pidfd)): (&i32, &(Whose, Option<OwnedFd>))| match pidfd {
             Some(pidfd) => is_dead(pidfd.as_fd(), deadline.since(clock.now())),
             None => is_gone_by(deadline, clock, || {
-                Stat::of(*pid).is_none_or(|stat| stat.parent != adopter || stat.is_over)
+                Kin::of(*pid).is_none_or(|kin| kin.parent != adopter || kin.is_dead())
             }),
         };
         self.by_pid.iter().all(is_dead_by)

@@ -72,7 +72,18 @@ pub enum NoCgroup {
     },
 }
 
-/// The directory of our own control group, from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`.
+/// The directory of our own control group.
+fn own_directory() -> Result<PathBuf, NoCgroup> {
+    let read = |path: &str| {
+        fs::read_to_string(path).map_err(|source| NoCgroup::Refused {
+            path: path.into(),
+            source,
+        })
+    };
+    directory(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
+}
+
+/// The same, from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`.
 fn directory(mountinfo: &str, membership: &str) -> Result<PathBuf, NoCgroup> {
     let ours = membership
         .lines()
@@ -270,15 +281,7 @@ pub(super) struct Left {
 impl Cgroups {
     /// Makes the directory of this runtime and a first one in it, having removed what runtimes that are gone have left.
     pub(super) fn new(count: u32, clock: Clock) -> Result<(Self, Vec<Left>), NoCgroup> {
-        let read = |path: &str| {
-            fs::read_to_string(path).map_err(|source| NoCgroup::Refused {
-                path: path.into(),
-                source,
-            })
-        };
-        let mounts = read("/proc/self/mountinfo")?;
-        let parent = directory(&mounts, &read("/proc/self/cgroup")?)?;
-        Self::below(&parent, count, clock)
+        Self::below(&own_directory()?, count, clock)
     }
 
     fn below(parent: &Path, count: u32, clock: Clock) -> Result<(Self, Vec<Left>), NoCgroup> {
@@ -560,11 +563,37 @@ impl Waiting {
     }
 }
 
+/// Kills everybody in the directories of the runtimes in this process, which is gone, without waiting.
+pub(in crate::os) fn kill_groups_of(runtime: (i32, u64)) {
+    for directory in groups_of(runtime) {
+        // It fails before Linux 5.14, and if the directory is gone.
+        fs::write(directory.join("cgroup.kill"), "1").ok();
+    }
+}
+
+/// Removes the directories of the runtimes in this process, which is gone, as far as they are empty.
+pub(in crate::os) fn remove_groups_of(runtime: (i32, u64)) {
+    for directory in groups_of(runtime) {
+        remove_tree(&directory);
+    }
+}
+
+fn groups_of(runtime: (i32, u64)) -> Vec<PathBuf> {
+    let parent = own_directory();
+    let entries = parent
+        .into_iter()
+        .flat_map(fs::read_dir)
+        .flatten()
+        .flatten();
+    entries
+        .filter(|entry| entry.file_name().to_str().and_then(owner) == Some(runtime))
+        .map(|entry| entry.path())
+        .collect()
+}
+
 /// Kills and removes what runtimes that are gone have left below our own group, if there is one that we may use.
 pub(super) fn clean_below_ours(clock: Clock) -> Vec<Left> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let parent = directory(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
-    parent.map_or_else(|_| Vec::new(), |parent| clean(&parent, clock))
+    own_directory().map_or_else(|_| Vec::new(), |parent| clean(&parent, clock))
 }
 
 /// The same below this one.

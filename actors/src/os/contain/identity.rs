@@ -2,48 +2,21 @@
 
 use std::fs;
 
+use crate::os::kin::Kin;
 use crate::policy::spec::RunId;
 
 /// Of a mark that we were given ourselves no more than this is passed on: nests this deep do not happen.
 const OUTER_BYTES: usize = 512;
 
-/// What `/proc/PID/stat` says, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) parent: i32,
-    /// When it began, in ticks since the machine did. With the id it names a process for as long as the machine runs.
-    pub(super) began: u64,
-    /// It has ended, whether or not that was taken note of.
-    pub(super) is_over: bool,
-}
-
-impl Stat {
-    pub(super) fn of(pid: i32) -> Option<Self> {
-        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
-    }
-
-    /// The name of the program may hold anything, spaces and parentheses included.
-    fn parse(text: &[u8]) -> Option<Self> {
-        let end = text.iter().rposition(|byte| *byte == b')')?;
-        let rest = std::str::from_utf8(text.get(end + 2..)?).ok()?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        Some(Self {
-            parent: fields.get(1)?.parse().ok()?,
-            began: fields.get(19)?.parse().ok()?,
-            is_over: matches!(*fields.first()?, "Z" | "X" | "x"),
-        })
-    }
-}
-
 /// When a process began; none: this one.
 pub(super) fn began(pid: Option<i32>) -> Option<u64> {
     let pid = pid.unwrap_or_else(|| std::process::id().cast_signed());
-    Stat::of(pid).map(|stat| stat.began)
+    Kin::of(pid).map(|kin| kin.start)
 }
 
 /// Whether this very process is there still, and not another one with its id.
 pub(super) fn lives(pid: i32, began: u64) -> bool {
-    Stat::of(pid).is_some_and(|stat| stat.began == began && !stat.is_over)
+    Kin::of(pid).is_some_and(|kin| kin.start == began && !kin.is_dead())
 }
 
 /// What it executes, as the kernel calls it: never an argument, which may be a secret.
@@ -97,11 +70,7 @@ impl Mark {
 
     /// The run of ours that has this in its environment; also by way of a runtime that it has started itself.
     pub(super) fn find(&self, environment: &[u8]) -> Option<RunId> {
-        let value = environment.split(|byte| *byte == 0).find_map(|variable| {
-            let value = variable.strip_prefix(VARIABLE.as_bytes())?;
-            std::str::from_utf8(value.strip_prefix(b"=")?).ok()
-        })?;
-        value.split('/').find_map(|one| {
+        value_in(environment)?.split('/').find_map(|one| {
             let run = one.strip_prefix(&self.runtime)?.strip_prefix('.')?;
             run.parse().ok().map(RunId)
         })
@@ -113,26 +82,29 @@ impl Mark {
     }
 }
 
+/// What marks the runs of all runtimes that this process was, whatever life of the machine that is; it begins so.
+fn beginning(pid: i32, began: u64) -> String {
+    format!("{pid}-{began}-")
+}
+
+/// Whether a process was started by a run of a runtime in this process, or by one that a run of it has started.
+pub(in crate::os) fn is_of(pid: i32, (runtime, began): (i32, u64)) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let beginning = beginning(runtime, began);
+    value_in(&environment)
+        .is_some_and(|value| value.split('/').any(|one| one.starts_with(&beginning)))
+}
+
+fn value_in(environment: &[u8]) -> Option<&str> {
+    environment.split(|byte| *byte == 0).find_map(|variable| {
+        let value = variable.strip_prefix(VARIABLE.as_bytes())?;
+        std::str::from_utf8(value.strip_prefix(b"=")?).ok()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_may_be_called_what_it_likes() {
-        let rest = "S 7 8 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
-        for name in ["sh", "a b", ") Z 1 (", "x) R"] {
-            let stat = Stat::parse(format!("12 ({name}) {rest}\n").as_bytes()).unwrap();
-            let expected = Stat {
-                parent: 7,
-                began: 4711,
-                is_over: false,
-            };
-            assert_eq!(stat, expected, "{name}");
-        }
-        assert_eq!(Stat::parse(b"12 (sh"), None);
-        assert_eq!(Stat::parse(b"12 (sh) Z 1"), None);
-        assert!(began(None).is_some_and(|began| lives(std::process::id().cast_signed(), began)));
-    }
 
     #[test]
     fn a_mark_is_found_however_deep_it_is_nested() {

@@ -33,7 +33,8 @@ use session::{Everyone, LastPid};
 pub(super) use adopted::Living;
 pub use adopted::NoAdopter;
 pub use cgroup::NoCgroup;
-pub(super) use cgroup::{Leaf, Place};
+pub(super) use cgroup::{Leaf, Place, kill_groups_of, remove_groups_of};
+pub(super) use identity::is_of;
 
 /// How long the killed may take to be gone before they are named as survivors.
 const DYING: Duration = Duration::from_millis(200);

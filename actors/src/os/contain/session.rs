@@ -15,9 +15,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal as Number};
 
 use crate::os::clock::Clock;
-use crate::os::contain::identity::{Mark, Stat};
+use crate::os::contain::identity::Mark;
 use crate::os::contain::{DYING, Escape, LOOK_PAUSE, QUIET_ROUNDS, Survivor, Swept};
 use crate::os::kernel::{self, session};
+use crate::os::kin::Kin;
 use crate::os::table::lock;
 use crate::policy::signal::Signal;
 use crate::policy::time::Moment;
@@ -219,7 +220,7 @@ pub(super) fn sweep_marked(mark: &Mark, everyone: &Everyone, clock: Clock) -> Ve
     let survives = |(pid, pidfd): &(i32, Option<OwnedFd>)| !match pidfd {
         Some(pidfd) => is_dead(pidfd.as_fd(), deadline.since(clock.now())),
         None => is_gone_by(deadline, clock, || {
-            Stat::of(*pid).is_none_or(|stat| stat.is_over)
+            Kin::of(*pid).is_none_or(|kin| kin.is_dead())
         }),
     };
     found

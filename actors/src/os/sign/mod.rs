@@ -14,7 +14,7 @@ use crate::os::real::contained;
 
 pub(super) use line::{Ear, PARTIAL_PAUSE};
 pub use line::{Pattern, PatternError};
-pub(super) use socket::{Directory, NotifySocket};
+pub(super) use socket::{Directory, NotifySocket, remove_sockets_of};
 
 /// How many datagrams are taken in one go, so that one who sends without pause delays nobody.
 const DATAGRAMS: usize = 16;

@@ -5,7 +5,7 @@
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -50,11 +50,44 @@ impl Drop for Directory {
     }
 }
 
-fn make() -> io::Result<PathBuf> {
+fn bases() -> impl Iterator<Item = PathBuf> {
     let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let bases = [base, Some(std::env::temp_dir()), Some("/tmp".into())];
+    bases.into_iter().flatten()
+}
+
+/// Removes what a process has left that died.
+pub(in crate::os) fn remove_sockets_of(pid: i32) {
+    let beginning = format!("kimi-{pid}-");
+    let own = rustix::process::geteuid().as_raw();
+    for entry in bases().flat_map(fs::read_dir).flatten().flatten() {
+        let is_named_so = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(beginning.as_bytes());
+        // That of the entry itself: a symbolic link is none of ours.
+        let is_ours = |found: fs::Metadata| found.is_dir() && found.uid() == own;
+        if is_named_so && entry.metadata().is_ok_and(is_ours) {
+            for socket in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+                if is_deserted(&socket.path()) {
+                    fs::remove_file(socket.path()).ok();
+                }
+            }
+            fs::remove_dir(entry.path()).ok();
+        }
+    }
+}
+
+/// Whether nobody listens there: a process of the same id in another PID namespace may.
+fn is_deserted(socket: &Path) -> bool {
+    UnixDatagram::unbound()
+        .and_then(|ours| ours.connect(socket))
+        .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+fn make() -> io::Result<PathBuf> {
     let mut failure = io::Error::from(ErrorKind::NotFound);
-    for base in bases.into_iter().flatten() {
+    for base in bases() {
         if !base.is_absolute() || base.as_os_str().len() > BASE_MAX {
             continue;
         }

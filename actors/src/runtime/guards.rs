@@ -15,12 +15,15 @@ use tracing::{error, warn};
 use crate::exit;
 use crate::os::clock::Clock;
 use crate::os::force_exit::ForceExit;
+use crate::os::guardian::{Loss, Ward};
+use crate::os::ledger::Ledger;
 use crate::os::signals::{self, Listening, Received};
 use crate::os::{Os, Survivor};
 use crate::policy::escalation::{Decision, Escalation};
 use crate::policy::event::ShutdownReason;
 use crate::policy::signal::Signal;
 use crate::policy::spec::ChildName;
+use crate::policy::tree::ShutdownMode;
 use crate::runtime::ShutdownReport;
 use crate::runtime::builder::{SignalOptions, StartError};
 use crate::tree::root::{Finished, RootMsg};
@@ -29,6 +32,8 @@ use crate::tree::timer::TimerMsg;
 
 /// After force was asked for, the process ends at the latest after this long, whatever hangs.
 const FORCED_MARGIN: Duration = Duration::from_millis(500);
+/// When the guardian of this process has died, it ends at the latest after this long.
+const ALONE: Duration = Duration::from_millis(900);
 /// How long the death of what a lost root had held is waited for.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -72,6 +77,28 @@ impl Guards {
     }
 }
 
+/// Ends everything should the guardian of this process die; without any actor, if need be.
+pub(super) fn heed(ward: &Ward, root: &ActorRef<RootMsg>, guards: Guards) {
+    let root = root.clone();
+    ward.on_loss(move |loss| match loss {
+        Loss::EndInOrder => {
+            guards
+                .force_exit
+                .arm(guards.clock.now() + ALONE, exit::FORCED);
+            let order = RootMsg::ShutDown {
+                mode: ShutdownMode::Graceful,
+                reason: ShutdownReason::Internal,
+            };
+            // Gone, it has ended everything.
+            root.cast(order).ok();
+        }
+        Loss::KillAll => {
+            guards.is_forced.store(true, Ordering::SeqCst);
+            guards.os.kill_all();
+        }
+    });
+}
+
 pub(super) async fn listen(
     options: SignalOptions,
     root: &ActorRef<RootMsg>,
@@ -102,6 +129,8 @@ pub(super) struct Guardian {
     pub(super) guards: Guards,
     pub(super) timer: ActorRef<TimerMsg>,
     pub(super) listening: Option<Listening>,
+    pub(super) ward: Option<Ward>,
+    pub(super) ledger: Option<Arc<Ledger>>,
     pub(super) cleanups: Arc<Cleanups>,
     pub(super) report: watch::Sender<Option<ShutdownReport>>,
 }
@@ -132,6 +161,12 @@ impl Guardian {
         // An error means that it is gone already.
         self.timer.stop_and_wait(None, None).await.ok();
         self.guards.force_exit.disarm();
+        if let Some(ward) = &self.ward {
+            ward.release();
+        }
+        if let Some(ledger) = self.ledger.take().filter(|_| self.guards.os.live() == 0) {
+            ledger.remove();
+        }
         self.report.send_replace(Some(report));
     }
 
