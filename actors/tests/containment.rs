@@ -140,6 +140,7 @@ fn insisting_on(mode: Containment) -> ContainmentRules {
     ContainmentRules {
         require: Some(mode),
         adopter: None,
+        ..ContainmentRules::default()
     }
 }
 
@@ -175,6 +176,7 @@ fn in_a_role() {
         rules: ContainmentRules {
             require: Some(mode),
             adopter: (mode == Containment::Subreaper).then(std::os::unix::process::parent_id),
+            ..ContainmentRules::default()
         },
     };
     let (_, play) = SCENES.iter().find(|(name, _)| *name == scene).unwrap();
@@ -750,6 +752,7 @@ fn what_the_machine_lacks_is_said_before_anything_starts() {
         containment: ContainmentRules {
             require: Some(Containment::Subreaper),
             adopter,
+            ..ContainmentRules::default()
         },
         ..RealOsOptions::default()
     };

@@ -177,8 +177,13 @@ struct Witness {
 
 impl Observer for Witness {
     fn tell(&self, news: News) {
-        if let News::Started { path, .. } = news {
-            *self.path.lock().unwrap() = Some(path);
+        let path = match news {
+            News::Started { path, .. } => Some(path),
+            News::Over { .. } => Some(StartPath::Direct),
+            News::NotStarted(_) | News::OutputLimit | News::Ended(_) => None,
+        };
+        if path.is_some() {
+            *self.path.lock().unwrap() = path;
         }
         self.told.tell(news);
     }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use kimi_actors::os::guardian::{OnDeath, Stray, Ward};
 use kimi_actors::os::ledger::{self, Cleaned, Project};
 use kimi_actors::os::signals;
-use kimi_actors::os::{Output, SpawnError, limits, resolve};
+use kimi_actors::os::{ContainmentRules, Output, SpawnError, limits, resolve};
 use kimi_actors::policy::escalation::{Action as SignalAction, SignalRules};
 use kimi_actors::policy::event::Fact;
 use kimi_actors::policy::signal::Signal;
@@ -265,7 +265,13 @@ async fn supervise(
         .probes(manifest.probes)
         .stop_commands(manifest.stop_commands)
         .child_descriptors(child_descriptors)
-        .containment(args.contain.rules())
+        .containment(ContainmentRules {
+            on_death: match settings.on_runtime_death {
+                OnRuntimeDeath::Kill => OnDeath::Kill,
+                OnRuntimeDeath::Leave => OnDeath::Leave,
+            },
+            ..args.contain.rules()
+        })
         .output(Output::Lines(Arc::new(screen.sink())))
         .shutdown_timeout(shutdown_timeout)
         .force_exit(ForceExitPolicy::ExitProcess)

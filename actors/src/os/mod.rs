@@ -184,7 +184,8 @@ pub enum News {
     OutputLimit,
     /// It ended.
     Ended(Box<End>),
-    /// It had ended before its start was told: both at once, in place of `Started` and `Ended`.
+    /// It had ended before its start was told: both at once, in place of `Started` and `Ended`. Its start was
+    /// [direct](StartPath::Direct).
     Over {
         /// The process that was.
         pid: u32,

@@ -1043,7 +1043,11 @@ impl Shared {
         state.deliver(slot);
         drop(state);
         drop(stdin);
-        let io = match company.keep(shared, handle, io) {
+        let kept = match path {
+            StartPath::Direct => company.keep(shared, handle, io),
+            StartPath::Shim => Kept::Not(io),
+        };
+        let io = match kept {
             Kept::Over(settling) => {
                 Self::settle_together(shared, settling);
                 return Ok(());

@@ -452,6 +452,7 @@ impl ChildState {
             ChildMsg::News(News::OutputLimit) => self.feed(myself, run::Event::OutputLimit),
             ChildMsg::News(News::Ended(end)) => self.ended(myself, end),
             ChildMsg::News(News::Over { pid, end }) => {
+                debug!(child = %self.name, run = self.run.0, pid, "a run has started and ended");
                 self.pid = pid;
                 self.is_start_untold = true;
                 self.feed(myself, run::Event::Started);

@@ -59,6 +59,7 @@ pub fn spare_os(slots: usize) -> Arc<RealOs> {
         ContainmentRules {
             require: Some(Containment::Group),
             adopter: None,
+            ..ContainmentRules::default()
         },
     )
 }

@@ -19,6 +19,7 @@ use rustix::fs::{Access, FlockOperation, Mode, OFlags};
 
 use crate::os::clock::Clock;
 use crate::os::contain::{DYING, LOOK_PAUSE, identity};
+use crate::os::guardian::OnDeath;
 use crate::os::spawn;
 use crate::os::table::lock;
 
@@ -26,6 +27,8 @@ use crate::os::table::lock;
 const DYING_AT_MOST: Duration = Duration::from_secs(2);
 /// How the directory of a runtime is called, before its process and when that began.
 const PREFIX: &str = "kimi-shell";
+/// The same, if what is in it is to outlive the runtime: then nobody empties it but its processes.
+const PREFIX_OF_LASTING: &str = "kimi-shell-lasting";
 
 /// Why there is no control group to make others in.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +156,11 @@ fn unescaped(text: &str) -> PathBuf {
 
 /// The process of the runtime whose directory is called like this, and when that process began.
 fn owner(name: &str) -> Option<(i32, u64)> {
-    let mut parts = name.strip_prefix(PREFIX)?.strip_prefix('.')?.split('.');
+    owner_of(PREFIX, name)
+}
+
+fn owner_of(prefix: &str, name: &str) -> Option<(i32, u64)> {
+    let mut parts = name.strip_prefix(prefix)?.strip_prefix('.')?.split('.');
     let owner = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     // Further runtimes of one process are counted.
     let is_ours = parts
@@ -280,11 +287,20 @@ pub(super) struct Left {
 
 impl Cgroups {
     /// Makes the directory of this runtime and a first one in it, having removed what runtimes that are gone have left.
-    pub(super) fn new(count: u32, clock: Clock) -> Result<(Self, Vec<Left>), NoCgroup> {
-        Self::below(&own_directory()?, count, clock)
+    pub(super) fn new(
+        count: u32,
+        on_death: OnDeath,
+        clock: Clock,
+    ) -> Result<(Self, Vec<Left>), NoCgroup> {
+        Self::below(&own_directory()?, count, on_death, clock)
     }
 
-    fn below(parent: &Path, count: u32, clock: Clock) -> Result<(Self, Vec<Left>), NoCgroup> {
+    fn below(
+        parent: &Path,
+        count: u32,
+        on_death: OnDeath,
+        clock: Clock,
+    ) -> Result<(Self, Vec<Left>), NoCgroup> {
         // To be born below takes what it takes to move there: the right to write to what both groups have in common.
         let procs = parent.join("cgroup.procs");
         if let Err(source) = rustix::fs::access(&procs, Access::WRITE_OK) {
@@ -295,9 +311,13 @@ impl Cgroups {
         }
         let left = clean(parent, clock);
         let (pid, began) = (std::process::id(), identity::began(None).unwrap_or(0));
+        let prefix = match on_death {
+            OnDeath::Kill => PREFIX,
+            OnDeath::Leave => PREFIX_OF_LASTING,
+        };
         let name = match count {
-            0 => format!("{PREFIX}.{pid}.{began}"),
-            count => format!("{PREFIX}.{pid}.{began}.{count}"),
+            0 => format!("{prefix}.{pid}.{began}"),
+            count => format!("{prefix}.{pid}.{began}.{count}"),
         };
         let ours = Self {
             path: parent.join(name),
@@ -598,6 +618,7 @@ pub(super) fn clean_below_ours(clock: Clock) -> Vec<Left> {
 
 /// The same below this one.
 fn clean(parent: &Path, clock: Clock) -> Vec<Left> {
+    remove_lasting(parent);
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let stale = entries.filter_map(|entry| {
         let (pid, began) = owner(entry.file_name().to_str()?)?;
@@ -623,6 +644,21 @@ fn clean(parent: &Path, clock: Clock) -> Vec<Left> {
             })
         })
         .collect()
+}
+
+/// Removes what is empty of the directories that outlived their runtimes.
+fn remove_lasting(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries {
+        let owner = entry.file_name().to_str().and_then(owner_of_lasting);
+        if owner.is_some_and(|(pid, began)| !identity::lives(pid, began)) {
+            remove_tree(&entry.path());
+        }
+    }
+}
+
+fn owner_of_lasting(name: &str) -> Option<(i32, u64)> {
+    owner_of(PREFIX_OF_LASTING, name)
 }
 
 #[cfg(test)]
@@ -714,6 +750,7 @@ mod tests {
             ("kimi-shell.x.345", None),
             ("kimi-shell", None),
             ("kimi-shell-12.345", None),
+            ("kimi-shell-lasting.12.345", None),
             ("other.12.345", None),
         ] {
             assert_eq!(owner(name), expected, "{name}");

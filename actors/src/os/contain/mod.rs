@@ -20,6 +20,7 @@ use rustix::process::{Pid, PidfdFlags};
 use tracing::warn;
 
 use crate::os::clock::Clock;
+use crate::os::guardian::OnDeath;
 use crate::os::is_exhaustion;
 use crate::os::kernel::{self, session as session_of};
 use crate::policy::signal::Signal;
@@ -52,6 +53,8 @@ pub struct ContainmentRules {
     /// The parent of this process, if it is a child subreaper (`PR_SET_CHILD_SUBREAPER`) that reaps whatever it adopts and has
     /// been there for nothing but this process.
     pub adopter: Option<u32>,
+    /// What is to become of the runs should this process die without ending them.
+    pub on_death: OnDeath,
 }
 
 /// Why processes cannot be contained as they are to be.
@@ -181,10 +184,11 @@ impl Container {
         let adopter = Adopter::new(rules.adopter, &everyone);
         let (cgroups, adopter) = match rules.require {
             Some(wanted @ Containment::Cgroup) => {
-                let cgroups = Cgroups::new(count, clock).and_then(|(cgroups, left)| {
-                    cgroups.try_out()?;
-                    Ok((cgroups, left))
-                });
+                let cgroups =
+                    Cgroups::new(count, rules.on_death, clock).and_then(|(cgroups, left)| {
+                        cgroups.try_out()?;
+                        Ok((cgroups, left))
+                    });
                 let cgroups = cgroups.map_err(Lacking::from).map_err(refused(wanted))?;
                 (Some(cgroups), adopter.ok())
             }
@@ -193,7 +197,10 @@ impl Container {
                 (None, Some(adopter))
             }
             Some(Containment::Group) => (None, None),
-            None => (Cgroups::new(count, clock).ok(), adopter.ok()),
+            None => (
+                Cgroups::new(count, rules.on_death, clock).ok(),
+                adopter.ok(),
+            ),
         };
         let (cgroups, left) = cgroups.unzip();
         let container = Self {
