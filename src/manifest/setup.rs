@@ -6,9 +6,9 @@ use std::ffi::OsString;
 use std::rc::Rc;
 
 use kimi_actors::os::account::{Account, account};
-use kimi_actors::os::means;
+use kimi_actors::os::{controllers, means};
 use kimi_actors::policy::setup::{
-    Controllers, Demand, Identity, Means, Processors, Resource, ResourceLimits, Setup, examine,
+    Demand, Identity, Means, Processors, Resource, ResourceLimits, Setup, examine,
 };
 
 use crate::document::Span;
@@ -62,7 +62,7 @@ pub(super) struct Machine {
 
 impl Machine {
     fn means(&self, given: Option<&Means>) -> &Means {
-        let look = || given.map_or_else(|| means(Controllers::default()), Means::clone);
+        let look = || given.map_or_else(|| means(controllers()), Means::clone);
         self.means.get_or_init(look)
     }
 

@@ -56,7 +56,7 @@ use crate::policy::spec::{ChildName, CommandSpec, Containment, RunId};
 
 pub use contain::{
     ContainmentError, ContainmentRules, Escape, Lacking, NoAdopter, NoCgroup, Survivor,
-    clean_up_after_the_dead,
+    clean_up_after_the_dead, controllers,
 };
 pub use means::means;
 pub use real::{OomCounter, RealOs, RealOsError, RealOsOptions};

@@ -31,8 +31,9 @@ pub struct RealOsOptions {
     pub child_nofile: Option<u64>,
     /// What holds the processes of a run together.
     pub containment: ContainmentRules,
-    /// The controllers of the control groups that runs get; without one a limit is kept by other means, or refused.
-    pub controllers: Controllers,
+    /// The controllers of the control groups that runs get, if that is not to be found out; without one a limit is kept by other
+    /// means, or refused.
+    pub controllers: Option<Controllers>,
     /// Knows how many processes of a run the kernel has killed for lack of memory.
     pub oom: Option<Arc<dyn OomCounter>>,
     /// Where it is written down which processes there are, if anywhere.
@@ -65,7 +66,7 @@ impl Default for RealOsOptions {
             slots: 16 * 1024,
             child_nofile: None,
             containment: ContainmentRules::default(),
-            controllers: Controllers::default(),
+            controllers: None,
             oom: None,
             ledger: None,
         }
@@ -120,13 +121,17 @@ impl RealOs {
     pub fn new(options: &RealOsOptions) -> Result<Self, RealOsError> {
         let failed = |step| move |source| RealOsError::System { step, source };
         let clock = Clock::start();
+        let container = Container::new(&options.containment, clock)?;
+        let controllers = options
+            .controllers
+            .unwrap_or_else(|| container.controllers());
         let shared = Arc::new(Shared {
             clock,
             table: Table::new(options.slots),
-            pool: Pool::new(options).map_err(failed("prepare to start processes"))?,
+            pool: Pool::new(options, controllers).map_err(failed("prepare to start processes"))?,
             watch: Watch::new().map_err(failed("prepare to watch processes"))?,
             sweeper: Sweeper::default(),
-            container: Container::new(&options.containment, clock)?,
+            container,
             over: Over::default(),
             sockets: Directory::default(),
             oom: options.oom.clone(),

@@ -240,7 +240,8 @@ impl Shared {
         let io = state.io.take();
         let (born, kills_before) = (state.born, state.oom_kills);
         drop(state);
-        let oom = has_risen(kills_before, self.oom_kills(job.run));
+        let oom = leaf.as_ref().is_some_and(Leaf::ran_out_of_memory)
+            || has_risen(kills_before, self.oom_kills(job.run));
         let lost = observed.is_none();
         let settling = Settling {
             handle,

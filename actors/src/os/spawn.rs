@@ -108,7 +108,7 @@ impl Berth {
 }
 
 impl Pool {
-    pub(super) fn new(options: &RealOsOptions) -> io::Result<Self> {
+    pub(super) fn new(options: &RealOsOptions, controllers: Controllers) -> io::Result<Self> {
         let dev_null = rustix::fs::open(
             "/dev/null",
             OFlags::RDWR | OFlags::CLOEXEC,
@@ -139,7 +139,7 @@ impl Pool {
             environment: std::env::vars_os()
                 .filter(|(name, _)| name != NOTIFY_SOCKET)
                 .collect(),
-            controllers: options.controllers,
+            controllers,
             unasked: setup::unasked(means::own_oom_score_adj()),
             itself: shim::pin()?,
         })
@@ -434,7 +434,7 @@ fn begin(
     if prepared.actions.contains(&Action::DieWithParent) {
         bench.hold = Hold::Held;
     }
-    let mut place = match shared.container.place() {
+    let mut place = match shared.container.place(&prepared.limits) {
         Ok(place) => place,
         Err(source) => {
             pipes.abandon(&shared.pool, &mut bench.berth);
@@ -676,6 +676,8 @@ struct Prepared<'a> {
     identity: Option<&'a Identity>,
     /// With which it may have to die.
     parent: i32,
+    /// What its control group sees to.
+    limits: Vec<(&'static str, String)>,
 }
 
 impl Prepared<'_> {
@@ -704,6 +706,7 @@ impl Pool {
                 actions: Vec::from_iter(self.unasked),
                 identity: None,
                 parent: 0,
+                limits: Vec::new(),
             });
         };
         let Examined { actions, unmet, .. } = setup::examine(setup, &means(self.controllers));
@@ -714,6 +717,7 @@ impl Pool {
             actions,
             identity: setup.identity.as_ref(),
             parent: rustix::process::getpid().as_raw_pid(),
+            limits: setup::controller_files(&setup.limits, self.controllers),
         })
     }
 

@@ -22,6 +22,7 @@ use crate::os::contain::{DYING, LOOK_PAUSE, identity};
 use crate::os::guardian::OnDeath;
 use crate::os::spawn;
 use crate::os::table::lock;
+use crate::policy::setup::{Controllers, oom_kills};
 
 /// The kill of many may take longer than that of one; so long it is waited for as long as they become fewer.
 const DYING_AT_MOST: Duration = Duration::from_secs(2);
@@ -178,9 +179,21 @@ pub(in crate::os) struct Leaf {
     kill: File,
     /// One that was killed may kill whoever is born into it later, see `spawn.rs`.
     is_used_up: AtomicBool,
+    /// Where it is counted whom the kernel has killed for lack of memory, if its memory is limited.
+    memory_events: Option<File>,
+    is_limited: bool,
 }
 
 impl Leaf {
+    /// Whether the kernel has killed somebody in it for lack of the memory that it may have.
+    pub(in crate::os) fn ran_out_of_memory(&self) -> bool {
+        let mut text = [0; 256];
+        let file = self.memory_events.as_ref();
+        let length = file.and_then(|file| file.read_at(&mut text, 0).ok());
+        let text = std::str::from_utf8(&text[..length.unwrap_or(0)]);
+        text.is_ok_and(|text| oom_kills(text).is_some_and(|count| count > 0))
+    }
+
     /// Whether nobody is in it or below it. One that cannot be asked is gone, as only empty ones can be.
     pub(super) fn is_empty(&self) -> bool {
         !self.says(&[b"populated 1"])
@@ -250,6 +263,10 @@ impl Place {
 
     pub(in crate::os) fn into_leaf(self) -> Leaf {
         self.leaf
+    }
+
+    pub(super) fn is_limited(&self) -> bool {
+        self.leaf.is_limited
     }
 
     pub(super) fn is_fresh(&self) -> bool {
@@ -399,11 +416,56 @@ impl Cgroups {
                         .write(true)
                         .open(path.join("cgroup.kill"))?,
                     is_used_up: AtomicBool::new(false),
+                    memory_events: None,
+                    is_limited: false,
                 },
                 is_fresh: true,
             })
         };
         open().inspect_err(|_| drop(fs::remove_dir(&path)))
+    }
+
+    /// One in which these files have these contents, for one run only.
+    pub(super) fn make_limited(&self, files: &[(&str, String)]) -> io::Result<Place> {
+        let mut place = self.make()?;
+        let path = self.path_of(&place.leaf);
+        place.leaf.use_up();
+        let limited = self
+            .enable(files)
+            .and_then(|()| limit(&path, files))
+            .and_then(|()| match File::open(path.join("memory.events")) {
+                Ok(events) => Ok(Some(events)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            });
+        match limited {
+            Ok(events) => {
+                place.leaf.memory_events = events;
+                place.leaf.is_limited = true;
+                Ok(place)
+            }
+            Err(error) => {
+                self.give_back(place.into_leaf());
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the directories of runs the controllers that these files belong to.
+    fn enable(&self, files: &[(&str, String)]) -> io::Result<()> {
+        let parent = self.path.parent().unwrap_or(&self.path);
+        for directory in [parent, self.path.as_path()] {
+            let control = directory.join("cgroup.subtree_control");
+            let enabled = fs::read_to_string(&control)?;
+            let missing = files
+                .iter()
+                .map(|(name, _)| controller_of(name))
+                .filter(|controller| !names(&enabled, controller));
+            for controller in missing {
+                fs::write(&control, format!("+{controller}"))?;
+            }
+        }
+        Ok(())
     }
 
     fn make_home(&self) -> io::Result<OwnedFd> {
@@ -475,6 +537,48 @@ impl Cgroups {
         pool.free.clear();
         remove_tree(&self.path);
         pool.home = None;
+    }
+}
+
+/// The controller that a file of a control group belongs to.
+fn controller_of(file: &str) -> &str {
+    file.split_once('.')
+        .map_or(file, |(controller, _)| controller)
+}
+
+fn names(list: &str, name: &str) -> bool {
+    list.split_ascii_whitespace().any(|one| one == name)
+}
+
+fn limit(directory: &Path, files: &[(&str, String)]) -> io::Result<()> {
+    files
+        .iter()
+        .try_for_each(|(name, content)| fs::write(directory.join(name), content))
+}
+
+/// The controllers that the directories of runs have, or can be given.
+pub fn controllers() -> Controllers {
+    let Ok(ours) = own_directory() else {
+        return Controllers::default();
+    };
+    let read = |name| fs::read_to_string(ours.join(name)).unwrap_or_default();
+    let may_write = rustix::fs::access(ours.join("cgroup.subtree_control"), Access::WRITE_OK);
+    // Only the root of the hierarchy has no type, and only there groups may have both processes and controllers to give on
+    // (the "no internal process constraint" of the kernel's cgroup-v2.rst).
+    let can_give = may_write.is_ok() && !ours.join("cgroup.type").exists();
+    attainable(
+        &read("cgroup.subtree_control"),
+        &read("cgroup.controllers"),
+        can_give,
+    )
+}
+
+fn attainable(given: &str, available: &str, can_give: bool) -> Controllers {
+    let has = |name| names(given, name) || (can_give && names(available, name));
+    Controllers {
+        memory: has("memory"),
+        pids: has("pids"),
+        cpu: has("cpu"),
     }
 }
 
@@ -755,6 +859,38 @@ mod tests {
         ] {
             assert_eq!(owner(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn controllers_are_had_where_they_are_given_or_can_be() {
+        let all = "cpuset cpu io memory pids\n";
+        for (given, available, can_give, expected) in [
+            ("", all, false, [false, false, false]),
+            ("", all, true, [true, true, true]),
+            ("memory pids\n", all, false, [true, true, false]),
+            ("", "cpuset io\n", true, [false, false, false]),
+            ("", "", true, [false, false, false]),
+        ] {
+            let found = attainable(given, available, can_give);
+            let found = [found.memory, found.pids, found.cpu];
+            assert_eq!(found, expected, "{given:?} {available:?} {can_give}");
+        }
+    }
+
+    #[test]
+    fn limits_are_written_into_the_files_of_their_controllers() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [
+            ("memory.max", "4096".to_owned()),
+            ("pids.max", "7".to_owned()),
+        ];
+        limit(directory.path(), &files).unwrap();
+        for (name, content) in files {
+            let found = fs::read_to_string(directory.path().join(name)).unwrap();
+            assert_eq!(found, content);
+        }
+        assert_eq!(controller_of("memory.oom.group"), "memory");
+        assert!(names("cpu memory", "memory") && !names("cpuset", "cpu"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::os::clock::Clock;
 use crate::os::guardian::OnDeath;
 use crate::os::is_exhaustion;
 use crate::os::kernel::{self, session as session_of};
+use crate::policy::setup::Controllers;
 use crate::policy::signal::Signal;
 use crate::policy::spec::{Containment, RunId};
 
@@ -33,8 +34,8 @@ use session::{Everyone, LastPid};
 
 pub(super) use adopted::Living;
 pub use adopted::NoAdopter;
-pub use cgroup::NoCgroup;
 pub(super) use cgroup::{Leaf, Place, kill_groups_of, remove_groups_of};
+pub use cgroup::{NoCgroup, controllers};
 pub(super) use identity::is_of;
 
 /// How long the killed may take to be gone before they are named as survivors.
@@ -244,8 +245,13 @@ impl Container {
         (identity::VARIABLE, self.mark.value(run))
     }
 
-    /// Where a child is to be born, if in a directory of its own.
-    pub(super) fn place(&self) -> io::Result<Option<Place>> {
+    /// Where a child is to be born, if in a directory of its own; with limits, in one whose files have these contents.
+    pub(super) fn place(&self, limits: &[(&str, String)]) -> io::Result<Option<Place>> {
+        if !limits.is_empty() {
+            // Whoever is to be limited is not started without.
+            let cgroups = self.cgroups().ok_or(io::ErrorKind::Unsupported)?;
+            return cgroups.make_limited(limits).map(Some);
+        }
         match self.cgroups().map(Cgroups::take).transpose() {
             Err(error) if !is_exhaustion(&error) => self.give_up(error),
             place => place,
@@ -254,6 +260,10 @@ impl Container {
 
     /// Another place, since a child could not be made in this one. If that was a fresh one, there is none from now on.
     pub(super) fn another(&self, refused: Place, error: io::Error) -> io::Result<Option<Place>> {
+        if refused.is_limited() {
+            self.give_back(refused.into_leaf());
+            return Err(error);
+        }
         let is_fresh = refused.is_fresh();
         let leaf = refused.into_leaf();
         leaf.use_up();
@@ -274,6 +284,12 @@ impl Container {
             warn!(%error, containment, "no process can be made in a control group here");
         }
         Ok(None)
+    }
+
+    /// The controllers that a directory of a run can have.
+    pub(super) fn controllers(&self) -> Controllers {
+        self.cgroups()
+            .map_or_else(Controllers::default, |_| controllers())
     }
 
     /// Takes a directory back in which nobody is any more.
