@@ -227,6 +227,8 @@ impl Actor for Child {
         message: ChildMsg,
         state: &mut ChildState,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Child);
         match message {
             ChildMsg::News(News::Started { pid }) => {
                 state.pid = pid;
@@ -280,6 +282,8 @@ impl Actor for Child {
         event: SupervisionEvent,
         state: &mut ChildState,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Child);
         let ended = if let SupervisionEvent::ActorTerminated(cell, left, _) = event {
             // With it goes the check that it held.
             drop(left);
