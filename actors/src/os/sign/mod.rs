@@ -14,6 +14,9 @@ use crate::os::real::contained;
 
 pub(super) use line::{Ear, PARTIAL_PAUSE};
 pub use line::{Pattern, PatternError};
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use socket::notices;
 pub(super) use socket::{Directory, NotifySocket};
 
 /// How many datagrams are taken in one go, so that one who sends without pause delays nobody.
