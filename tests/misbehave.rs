@@ -1,17 +1,28 @@
 //! Programs of every bad habit, as commands and as services: a result always comes, and nothing is left.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of many kinds of events a question is about one"
+)]
 #![cfg(target_os = "linux")]
 
 pub mod support;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 
+use kimi_actors::policy::event::Fact;
+use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::signal::Signal;
+use kimi_actors::policy::spec::CommandSpec;
+use kimi_actors::{Child, Runtime};
 use serde_json::{Value, json};
 use support::fact::eventually;
+use support::library::{Library, alone};
 use support::process;
-use support::supervisor::{Place, running};
+use support::supervisor::{Place, Supervisor, running};
 
 /// What `exec` tells of a command of this program, and what of it is left.
 struct Told {
@@ -152,4 +163,81 @@ fn whatever_services_do_all_is_stopped_in_time() {
     let ended = supervisor.end_at_once();
     assert_eq!(ended.code, 143, "{:#?}", ended.stderr);
     assert_eq!(ended.order(running).len(), SERVICES.len());
+}
+
+#[test]
+fn five_hundred_that_die_at_once_are_all_reaped() {
+    const MANY: usize = 500;
+    let _alone = alone();
+    let place = Place::empty();
+    let tree = (0..MANY).fold(Runtime::builder(), |tree, nth| {
+        let mut command = CommandSpec::new("sleep", ["1000"]);
+        command
+            .env
+            .push((process::MARK.into(), place.mark_value().into()));
+        tree.child(
+            Child::command(&format!("child-{nth}"), command)
+                .unwrap()
+                .once(),
+        )
+    });
+    let library = Library::start(tree);
+    let pids = || -> BTreeSet<u32> {
+        let story = library.story_from(0);
+        let pids = story.iter().filter_map(|event| match event.fact {
+            Fact::Running { pid, .. } => pid,
+            _ => None,
+        });
+        pids.collect()
+    };
+    eventually("all run", || (pids().len() == MANY).then_some(()));
+    let all = pids();
+    for pid in &all {
+        // The kernel shows the environment a moment after the program has begun.
+        eventually("it is killed", || {
+            process::kill(*pid, &place.mark()).then_some(())
+        });
+    }
+    let killed = || {
+        let story = library.story_from(0);
+        let is_killed = |fact: &Fact| {
+            matches!(
+                fact,
+                Fact::Exited {
+                    exit: Exit::Signal {
+                        signal: Signal::KILL,
+                        ..
+                    },
+                    ..
+                }
+            )
+        };
+        story.iter().filter(|event| is_killed(&event.fact)).count()
+    };
+    eventually("each end is told", || (killed() == MANY).then_some(()));
+    for pid in all {
+        eventually("none is a zombie", || {
+            process::state_of(pid).is_none().then_some(())
+        });
+    }
+    library.shut_down();
+}
+
+#[test]
+fn a_supervisor_whose_program_and_directories_are_deleted_goes_on() {
+    let place = Place::new("version: 1\nservices: { one: { command: [sleep, \"1000\"], cwd: / } }");
+    let copy = place.out("copy");
+    fs::copy(env!("CARGO_BIN_EXE_kimi-shell"), &copy).unwrap();
+    let line = format!("exec '{}' \"$@\"", copy.display());
+    let command = place.command_after(&line, &["start", "-o", "ndjson"]);
+    let supervisor = Supervisor::run(place, command);
+    supervisor.pid_of("one", 1);
+    fs::remove_file(copy).unwrap();
+    let emptied = supervisor.place().out("../tmp");
+    fs::remove_dir_all(&emptied).unwrap();
+    supervisor.kill(supervisor.pid_of("one", 1));
+    supervisor.pid_of("one", 2);
+    fs::create_dir(emptied).unwrap();
+    supervisor.send(Signal::TERM);
+    assert_eq!(supervisor.end().code, 143);
 }

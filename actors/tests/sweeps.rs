@@ -9,7 +9,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use kimi_actors::os::Os;
@@ -21,7 +21,7 @@ use kimi_actors::policy::probe::{Check, Probe, ProbeRules};
 use kimi_actors::policy::restart::Strategy;
 use kimi_actors::policy::signal::Signal;
 use kimi_actors::policy::spec::{CommandSpec, Condition, RunId};
-use kimi_actors::policy::tree::State;
+use kimi_actors::policy::tree::{ShutdownMode, State};
 use kimi_actors::testing::{ActorKind, Asked, Call, FakeOs, Mishap, Reply, Script, Tripwire};
 use kimi_actors::{
     Child, Exec, ExecError, ExecOutcome, Runtime, RuntimeBuilder, RuntimeHandle, ShutdownReport,
@@ -204,6 +204,11 @@ struct Lived {
 
 /// Lives it through to its end, which must come.
 fn live(life: Life, mishap: Option<(usize, Mishap)>) -> Lived {
+    live_until(life, mishap, None)
+}
+
+/// The same, but at this event of it, from 0, somebody asks for the end.
+fn live_until(life: Life, mishap: Option<(usize, Mishap)>, end_at: Option<u64>) -> Lived {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -218,8 +223,18 @@ fn live(life: Life, mishap: Option<(usize, Mishap)>) -> Lived {
     let told = Arc::clone(&story);
     let (states, answers, report) = runtime.block_on(async {
         let tree = life.tree(&os);
-        let tree = tree.watch(move |event| told.lock().unwrap().push(event.clone()));
-        let handle = tree.start().await.unwrap();
+        let steered: Arc<OnceLock<RuntimeHandle>> = Arc::default();
+        let theirs = Arc::clone(&steered);
+        let tree = tree.watch(move |event| {
+            told.lock().unwrap().push(event.clone());
+            if end_at == Some(event.seq) {
+                let handle = theirs.get().unwrap();
+                handle.ask_shutdown(ShutdownMode::Graceful);
+            }
+        });
+        let handle = tree.start_idle().await.unwrap();
+        steered.set(handle.clone()).unwrap();
+        handle.start_all().unwrap();
         let all = async {
             let answers = life.act(&os, &handle).await;
             tokio::time::sleep(LONG).await;
@@ -382,6 +397,22 @@ fn whichever_call_comes_to_grief_the_tree_goes_on() {
     }
     assert_eq!(seen.len(), 5, "each kind of call was tried: {seen:?}");
     assert!(tried > 300, "{tried}");
+}
+
+#[test]
+fn whenever_the_end_is_asked_for_nothing_starts_any_more_and_all_goes_down() {
+    let mut tried = 0;
+    for life in LIVES {
+        let last = live(life, None).story.last().unwrap().seq;
+        for event in 1..last {
+            eprintln!("{life:?}: at event {event}");
+            let lived = live_until(life, None, Some(event));
+            lived.assert_sound();
+            assert_eq!(lived.lost(), 0, "no actor has panicked");
+            tried += 1;
+        }
+    }
+    assert!(tried > 100, "{tried}");
 }
 
 #[test]

@@ -200,7 +200,14 @@ async fn settled(handle: &RuntimeHandle, before: Option<u32>) -> Option<u32> {
             State::Failed | State::Lost => return None,
             // What lacks is tried for again and again, and here it lacks each time.
             State::Backoff if clock.now().since_begin() > ENOUGH => return None,
-            _ => tokio::time::sleep(Duration::from_millis(1)).await,
+            State::Pending
+            | State::Starting
+            | State::Running
+            | State::Ready
+            | State::Stopping
+            | State::Stopped
+            | State::Backoff
+            | State::Completed => tokio::time::sleep(Duration::from_millis(1)).await,
         }
     }
 }

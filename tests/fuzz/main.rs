@@ -71,7 +71,7 @@ fn fuzz(target: &str, run: fn(&[u8]) -> String) {
     }
     let mut inputs = kept("corpus", target);
     assert!(!inputs.is_empty(), "there is something to begin with");
-    let mut seen: BTreeSet<String> = inputs
+    let mut ends: BTreeSet<String> = inputs
         .iter()
         .map(|input| tried(target, run, input))
         .collect();
@@ -81,12 +81,12 @@ fn fuzz(target: &str, run: fn(&[u8]) -> String) {
         let (one, other) = (random.below(inputs.len()), random.below(inputs.len()));
         let input = mutated(&inputs[one], &inputs[other], &mut random);
         count += 1;
-        if seen.insert(tried(target, run, &input)) {
+        if ends.insert(tried(target, run, &input)) {
             inputs.push(input);
         }
     }
-    eprintln!("{target}: {count} inputs came to {} ends", seen.len());
-    assert!(seen.len() > 1, "it is not always the same that comes of it");
+    eprintln!("{target}: {count} inputs came to {} ends", ends.len());
+    assert!(ends.len() > 1, "it is not always the same that comes of it");
 }
 
 macro_rules! fuzzed {
