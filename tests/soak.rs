@@ -261,7 +261,7 @@ fn round_in_the_library(random: &mut Random) {
     }
     assert_eq!(process::with_environment(&mark), [0; 0]);
     assert_eq!(fs::read_dir(here).unwrap().count(), 0, "no file is left");
-    assert_eq!(control_groups(&[std::process::id()]), [PathBuf::new(); 0]);
+    assert_eq!(control_groups(&[std::process::id()]), Vec::<PathBuf>::new());
     assert_nothing_left(&before);
 }
 
@@ -354,7 +354,7 @@ fn round_of_the_program(random: &mut Random, end: End) {
             supervisor.place().assert_tidy();
         }
     }
-    assert_eq!(control_groups(&own), [PathBuf::new(); 0]);
+    assert_eq!(control_groups(&own), Vec::<PathBuf>::new());
 }
 
 /// Whether somebody stays to clean up when the runtime is killed: another process of the program.

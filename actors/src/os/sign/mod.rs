@@ -14,9 +14,6 @@ use crate::os::real::contained;
 
 pub(super) use line::{Ear, PARTIAL_PAUSE};
 pub use line::{Pattern, PatternError};
-#[cfg(feature = "testing")]
-#[doc(hidden)]
-pub use socket::notices;
 pub(super) use socket::{Directory, NotifySocket};
 
 /// How many datagrams are taken in one go, so that one who sends without pause delays nobody.
@@ -70,6 +67,13 @@ impl fmt::Debug for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Listen").field(&self.sign).finish()
     }
+}
+
+/// What a datagram of `sd_notify(3)` says.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub fn notices(datagram: &[u8]) -> impl Iterator<Item = Notice> {
+    socket::notices(datagram)
 }
 
 /// Our end of a pipe or socket on which a run gives its sign.
