@@ -224,12 +224,19 @@ impl Procfile {
             let _infallible = write!(
                 text,
                 "\n# Line {} has no translation, since {}:\n#   {}\n",
-                line.line, line.why, line.text
+                line.line,
+                line.why,
+                in_a_comment(&line.text)
             );
         }
         text.push('\n');
         text
     }
+}
+
+/// Neither format takes control characters in its comments.
+fn in_a_comment(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}")
 }
 
 impl Process {

@@ -274,7 +274,10 @@ fn files_named(document: &str) -> Vec<String> {
         ];
         !text.contains(' ') && (ends || begins.iter().any(|begin| text.starts_with(begin)))
     };
-    let quoted = quoted.into_iter().filter(is_ours).flat_map(expand);
+    // What stands behind colons is something in the file.
+    let file = |text| str::split_once(text, "::").map_or(text, |(file, _)| file);
+    let quoted = quoted.into_iter().map(file).filter(is_ours);
+    let quoted = quoted.flat_map(expand);
     links.map(str::to_owned).chain(quoted).collect()
 }
 

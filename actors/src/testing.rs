@@ -1,6 +1,8 @@
 //! A scripted operating system and fault injection, for this crate's tests and for those of embedders.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -31,6 +33,90 @@ pub enum Fault {
     PanicSignals,
     /// The root blocks its thread until something is sent, or the sender is dropped.
     BlockRoot(mpsc::Receiver<()>),
+}
+
+/// Which actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActorKind {
+    /// The root.
+    Root,
+    /// That of a nested supervisor.
+    Supervisor,
+    /// That of a run.
+    Child,
+    /// That of a probe.
+    Probe,
+    /// The signal actor.
+    Signals,
+    /// The timer actor.
+    Timer,
+}
+
+/// Lets an actor panic at one of its messages, and counts them. It holds for the runtimes of the thread that laid it, so for
+/// those of a current-thread async runtime, and as long as it is not dropped.
+#[derive(Debug)]
+pub struct Tripwire(());
+
+thread_local! {
+    static TRIPWIRE: RefCell<Option<Steps>> = const { RefCell::new(None) };
+}
+
+#[derive(Debug)]
+struct Steps {
+    at: Option<(ActorKind, u64)>,
+    taken: HashMap<ActorKind, u64>,
+}
+
+impl Tripwire {
+    /// Counts only.
+    pub fn loose() -> Self {
+        Self::lay(None)
+    }
+
+    /// The actors of this kind together panic once: at this message of theirs, from 0.
+    pub fn at(kind: ActorKind, message: u64) -> Self {
+        Self::lay(Some((kind, message)))
+    }
+
+    fn lay(at: Option<(ActorKind, u64)>) -> Self {
+        let steps = Steps {
+            at,
+            taken: HashMap::new(),
+        };
+        let former = TRIPWIRE.with(|wire| wire.borrow_mut().replace(steps));
+        assert!(former.is_none(), "a thread has one tripwire at a time");
+        Self(())
+    }
+
+    /// How many messages and ends of others the actors of this kind have been told.
+    pub fn steps(&self, kind: ActorKind) -> u64 {
+        let Self(()) = self;
+        TRIPWIRE.with(|wire| {
+            let wire = wire.borrow();
+            let taken = wire.as_ref().and_then(|steps| steps.taken.get(&kind));
+            taken.copied().unwrap_or_default()
+        })
+    }
+}
+
+impl Drop for Tripwire {
+    fn drop(&mut self) {
+        TRIPWIRE.with(|wire| wire.borrow_mut().take());
+    }
+}
+
+/// An actor takes note of a message.
+pub(crate) fn step(kind: ActorKind) {
+    let trips = TRIPWIRE.with(|wire| {
+        let mut wire = wire.borrow_mut();
+        let Some(steps) = wire.as_mut() else {
+            return false;
+        };
+        let taken = steps.taken.entry(kind).or_default();
+        *taken += 1;
+        steps.at == Some((kind, *taken - 1))
+    });
+    assert!(!trips, "a fault was injected into a message of {kind:?}");
 }
 
 /// What was asked of the operating system.
@@ -80,6 +166,32 @@ pub enum Reply {
     Hangs,
 }
 
+/// A call of the operating system that can come to grief.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Call {
+    /// [`Os::begin`].
+    Begin,
+    /// [`Process::signal`].
+    Signal,
+    /// [`Process::kill`].
+    Kill,
+    /// [`Os::when_gone`].
+    WhenGone,
+    /// [`Os::check`].
+    Check,
+}
+
+/// What befalls a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// It is refused with this number of an error. A kill cannot be, and of who is gone everybody is told.
+    Refused(i32),
+    /// Nothing comes of it: a run hangs in its start until it is killed, a signal is not heard, a check is not answered.
+    Lost,
+    /// What comes of it comes so much later.
+    Late(Duration),
+}
+
 /// A check that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
@@ -102,6 +214,9 @@ struct Fake {
     /// The last one holds for every check that follows.
     replies: HashMap<(ChildName, Errand), VecDeque<Reply>>,
     checks: HashMap<(ChildName, Errand), Vec<Checked>>,
+    calls: Vec<Call>,
+    /// The number of the call that comes to grief, from 0.
+    mishap: Option<(usize, Mishap)>,
 }
 
 struct Run {
@@ -109,6 +224,7 @@ struct Run {
     script: Script,
     observer: Arc<dyn Observer>,
     asked: bool,
+    is_started: bool,
     begun: Instant,
     last_output: Option<Instant>,
     listener: Option<Arc<dyn Listener>>,
@@ -125,6 +241,34 @@ impl FakeOs {
     pub fn answer(&self, child: &str, errand: Errand, replies: impl IntoIterator<Item = Reply>) {
         let replies = replies.into_iter().collect();
         self.lock().replies.insert((named(child), errand), replies);
+    }
+
+    /// Lets one call come to grief, by its number from 0.
+    pub fn spoil(&self, number: usize, mishap: Mishap) {
+        self.lock().mishap = Some((number, mishap));
+    }
+
+    /// Every call so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    fn take_note(&self, call: Call) -> Option<Mishap> {
+        let mut fake = self.lock();
+        let number = fake.calls.len();
+        fake.calls.push(call);
+        fake.mishap
+            .filter(|(at, _)| *at == number)
+            .map(|(_, mishap)| mishap)
+    }
+
+    /// Does it after a while.
+    fn later(&self, after: Duration, act: impl FnOnce(&Self) + Send + 'static) {
+        let fake = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            act(&fake);
+        });
     }
 
     /// The checks that were made of a child.
@@ -207,32 +351,72 @@ impl FakeOs {
         }
     }
 
+    /// The run has started, unless it was ended before, and behaves as scripted.
+    fn enter(&self, run: RunId) {
+        let mut fake = self.lock();
+        fake.next_pid += 1;
+        let pid = fake.next_pid;
+        let Some(begun) = fake.runs.get_mut(&run) else {
+            return;
+        };
+        let (script, observer) = (begun.script, Arc::clone(&begun.observer));
+        begun.is_started = script != Script::HangsInStart;
+        drop(fake);
+        match script {
+            Script::HangsInStart | Script::CannotStart => {}
+            Script::Obeys | Script::IgnoresSignals => observer.tell(News::Started {
+                pid,
+                path: StartPath::Direct,
+            }),
+            Script::Ends(exit) => {
+                observer.tell(News::Started {
+                    pid,
+                    path: StartPath::Direct,
+                });
+                self.finish(run, exit);
+            }
+            Script::EndsAfter(after, exit) => {
+                observer.tell(News::Started {
+                    pid,
+                    path: StartPath::Direct,
+                });
+                self.later(after, move |fake| fake.finish(run, exit));
+            }
+        }
+    }
+
     fn finish(&self, run: RunId, exit: Exit) {
         let Some(ended) = self.lock().runs.remove(&run) else {
             return;
         };
-        let end = End {
-            exit,
-            oom: false,
-            asked: ended.asked,
-            cpu: Duration::ZERO,
-            max_rss: None,
-            killed: Vec::new(),
-            survivors: Vec::new(),
-            captured: None,
+        let news = if ended.is_started {
+            News::Ended(Box::new(End {
+                exit,
+                oom: false,
+                asked: ended.asked,
+                cpu: Duration::ZERO,
+                max_rss: None,
+                killed: Vec::new(),
+                survivors: Vec::new(),
+                captured: None,
+            }))
+        } else {
+            News::NotStarted(SpawnError::Abandoned)
         };
-        ended.observer.tell(News::Ended(Box::new(end)));
+        ended.observer.tell(news);
         ended.gone.into_iter().for_each(|then| then());
     }
 
     fn act(&self, run: RunId, signal: Signal) {
         let script = self.lock().runs.get_mut(&run).map(|run| {
             run.asked = true;
-            run.script
+            (run.script, run.is_started)
         });
         let ends = match script {
             None => false,
-            Some(Script::IgnoresSignals | Script::HangsInStart) => signal == Signal::KILL,
+            Some((Script::IgnoresSignals | Script::HangsInStart, _) | (_, false)) => {
+                signal == Signal::KILL
+            }
             Some(_) => signal != Signal::CONT,
         };
         if ends {
@@ -247,20 +431,38 @@ impl FakeOs {
     }
 }
 
+/// What a spawn that is refused with this number of an error is told as.
+fn refusal(child: &ChildName, number: i32) -> SpawnError {
+    if number == libc::ENOENT {
+        let program = child.to_string();
+        return SpawnError::NotFound { program };
+    }
+    SpawnError::System {
+        step: "make a process",
+        source: io::Error::from_raw_os_error(number),
+    }
+}
+
 impl Os for FakeOs {
     fn begin(&self, job: Job) -> Box<dyn Process> {
+        let mishap = self.take_note(Call::Begin);
         let mut fake = self.lock();
         fake.asked.push(Asked::Begin(job.child.clone()));
-        fake.next_pid += 1;
-        let pid = fake.next_pid;
-        let script = fake.scripts.get(&job.child).copied().unwrap_or_default();
+        let mut script = fake.scripts.get(&job.child).copied().unwrap_or_default();
+        let mut refused = (script == Script::CannotStart).then_some(SpawnError::Abandoned);
+        match mishap {
+            Some(Mishap::Refused(number)) => refused = Some(refusal(&job.child, number)),
+            Some(Mishap::Lost) => script = Script::HangsInStart,
+            Some(Mishap::Late(_)) | None => {}
+        }
         let observer = Arc::clone(&job.observer);
-        if script != Script::CannotStart {
+        if refused.is_none() {
             let run = Run {
                 child: job.child.clone(),
                 script,
                 observer: Arc::clone(&observer),
                 asked: false,
+                is_started: false,
                 begun: Instant::now(),
                 last_output: None,
                 listener: job.listen.map(|listen| listen.listener),
@@ -269,31 +471,11 @@ impl Os for FakeOs {
             fake.runs.insert(job.run, run);
         }
         drop(fake);
-        match script {
-            Script::CannotStart => observer.tell(News::NotStarted(SpawnError::Abandoned)),
-            Script::HangsInStart => {}
-            Script::Obeys | Script::IgnoresSignals => observer.tell(News::Started {
-                pid,
-                path: StartPath::Direct,
-            }),
-            Script::Ends(exit) => {
-                observer.tell(News::Started {
-                    pid,
-                    path: StartPath::Direct,
-                });
-                self.finish(job.run, exit);
-            }
-            Script::EndsAfter(after, exit) => {
-                observer.tell(News::Started {
-                    pid,
-                    path: StartPath::Direct,
-                });
-                let (fake, run) = (self.clone(), job.run);
-                tokio::spawn(async move {
-                    tokio::time::sleep(after).await;
-                    fake.finish(run, exit);
-                });
-            }
+        let run = job.run;
+        match (refused, mishap) {
+            (Some(error), _) => observer.tell(News::NotStarted(error)),
+            (None, Some(Mishap::Late(after))) => self.later(after, move |fake| fake.enter(run)),
+            (None, _) => self.enter(run),
         }
         Box::new(FakeProcess {
             os: self.clone(),
@@ -303,6 +485,13 @@ impl Os for FakeOs {
     }
 
     fn when_gone(&self, run: RunId, then: Box<dyn FnOnce() + Send>) {
+        let then = match self.take_note(Call::WhenGone) {
+            Some(Mishap::Late(after)) => {
+                let fake = self.clone();
+                Box::new(move || fake.later(after, |_| then())) as Box<dyn FnOnce() + Send>
+            }
+            Some(Mishap::Refused(_) | Mishap::Lost) | None => then,
+        };
         let mut fake = self.lock();
         if let Some(run) = fake.runs.get_mut(&run) {
             run.gone.push(then);
@@ -325,7 +514,13 @@ impl Os for FakeOs {
 
     fn check(&self, order: CheckOrder, tell: Tell) -> Box<dyn Send> {
         let of = (order.child, order.errand);
-        let reply = self.reply(&of, order.run);
+        let mut reply = self.reply(&of, order.run);
+        match self.take_note(Call::Check) {
+            Some(Mishap::Refused(_)) => reply = Reply::Fails,
+            Some(Mishap::Lost) => reply = Reply::Hangs,
+            Some(Mishap::Late(after)) => reply = Reply::PassesAfter(after),
+            None => {}
+        }
         let mut fake = self.lock();
         let checks = fake.checks.entry(of.clone()).or_default();
         let at = checks.len();
@@ -395,17 +590,39 @@ struct FakeProcess {
 
 impl Process for FakeProcess {
     fn signal(&self, signal: Signal) -> Result<(), SignalError> {
+        let mishap = self.os.take_note(Call::Signal);
         self.os
             .lock()
             .asked
             .push(Asked::Signal(self.child.clone(), signal));
-        self.os.act(self.run, signal);
+        let run = self.run;
+        match mishap {
+            Some(Mishap::Refused(number)) => {
+                let source = io::Error::from_raw_os_error(number);
+                return Err(SignalError {
+                    signal,
+                    run,
+                    source,
+                });
+            }
+            Some(Mishap::Lost) => {}
+            Some(Mishap::Late(after)) => self.os.later(after, move |fake| fake.act(run, signal)),
+            None => self.os.act(run, signal),
+        }
         Ok(())
     }
 
     fn kill(&self) {
+        let mishap = self.os.take_note(Call::Kill);
         self.os.lock().asked.push(Asked::Kill(self.child.clone()));
-        self.os.act(self.run, Signal::KILL);
+        let run = self.run;
+        match mishap {
+            Some(Mishap::Late(after)) => {
+                self.os
+                    .later(after, move |fake| fake.act(run, Signal::KILL));
+            }
+            Some(Mishap::Refused(_) | Mishap::Lost) | None => self.os.act(run, Signal::KILL),
+        }
     }
 
     fn quiet(&self) -> Duration {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::{Context, Error, FileArgs, out};
 use crate::document::{Format, Node, write};
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::settings::{Effective, Origins, Settings};
 use crate::{resolved, secret};
 
@@ -58,8 +58,10 @@ pub fn run(args: &ConfigArgs, context: &Context) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn document(manifest: &Manifest, format: Format) -> Result<String, Error> {
-    Ok(as_text(&resolved::manifest(manifest)?, format))
+fn document(whole: &Manifest, format: Format) -> Result<String, Error> {
+    let mut node = resolved::manifest(whole)?;
+    manifest::escape_dollars(&mut node);
+    Ok(as_text(&node, format))
 }
 
 /// What must not be shown was taken out before.

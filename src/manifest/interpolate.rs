@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::document::budget::{Exceeded, Meter, Resource};
 use crate::document::problem::{Place, Problem};
-use crate::document::{Content, Entry, Filled, Node, Scalar, ScalarKind, Source, Span, problem_at};
+use crate::document::{Content, Filled, Node, Scalar, ScalarKind, Source, Span, problem_at};
 use crate::manifest::variables::{Found, Variables};
 
 /// What happened to the variables of a file.
@@ -44,7 +44,9 @@ pub(super) fn interpolate(
         done: Interpolated::default(),
         is_over: false,
     };
-    walk.node(root, Below::Keys);
+    each_value(root, Below::Keys, &mut |scalar, span| {
+        walk.scalar(scalar, span);
+    });
     let mut done = walk.done;
     // An alias brings the same scalar to several places.
     done.filled.sort_by_key(|filled| filled.span);
@@ -79,6 +81,41 @@ fn below(key: &str) -> Below {
     }
 }
 
+/// Doubles each dollar in the values of a tree, so that what is written of it is read as the same again.
+pub fn escape_dollars(root: &mut Node) {
+    each_value(root, Below::Keys, &mut |scalar, _| {
+        if scalar.kind == ScalarKind::Text {
+            scalar.text = scalar.text.replace('$', "$$");
+        }
+    });
+}
+
+/// Every scalar in which variables are looked for.
+fn each_value(node: &mut Node, keys: Below, act: &mut impl FnMut(&mut Scalar, Span)) {
+    match &mut node.content {
+        Content::Scalar(scalar) => act(scalar, node.span),
+        Content::List(items) => {
+            for item in items {
+                each_value(item, Below::Keys, act);
+            }
+        }
+        Content::Map(entries) => {
+            for entry in entries {
+                let is_free = keys != Below::Variables && entry.key.starts_with("x-");
+                let is_shell = keys == Below::Keys && entry.key == "shell";
+                if is_free || is_shell {
+                    continue;
+                }
+                let inside = match keys {
+                    Below::Keys => below(&entry.key),
+                    Below::Names | Below::Variables => Below::Keys,
+                };
+                each_value(&mut entry.value, inside, act);
+            }
+        }
+    }
+}
+
 struct Walk<'a, 'v> {
     source: &'a Arc<Source>,
     variables: &'a mut Variables<'v>,
@@ -89,29 +126,6 @@ struct Walk<'a, 'v> {
 }
 
 impl Walk<'_, '_> {
-    fn node(&mut self, node: &mut Node, keys: Below) {
-        match &mut node.content {
-            Content::Scalar(scalar) => self.scalar(scalar, node.span),
-            Content::List(items) => items
-                .iter_mut()
-                .for_each(|item| self.node(item, Below::Keys)),
-            Content::Map(entries) => entries.iter_mut().for_each(|entry| self.entry(entry, keys)),
-        }
-    }
-
-    fn entry(&mut self, entry: &mut Entry, keys: Below) {
-        let is_free = keys != Below::Variables && entry.key.starts_with("x-");
-        let is_shell = keys == Below::Keys && entry.key == "shell";
-        if is_free || is_shell {
-            return;
-        }
-        let inside = match keys {
-            Below::Keys => below(&entry.key),
-            Below::Names | Below::Variables => Below::Keys,
-        };
-        self.node(&mut entry.value, inside);
-    }
-
     fn scalar(&mut self, scalar: &mut Scalar, span: Span) {
         if scalar.kind != ScalarKind::Text || !scalar.text.contains('$') || self.is_over {
             return;

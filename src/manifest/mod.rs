@@ -34,6 +34,7 @@ use kimi_actors::policy::spec::{ChildName, CommandSpec, TreeRules};
 
 use self::assemble::{Assembled, assemble};
 pub use self::discover::{DiscoverError, Discovered};
+pub use self::interpolate::escape_dollars;
 use crate::document::budget::Cost;
 use crate::document::decode::Report;
 use crate::document::problem::{Place, Problem, Problems};

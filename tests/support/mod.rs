@@ -9,7 +9,7 @@ pub mod schema;
 pub mod supervisor;
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// A command outside of any supervision.
@@ -25,6 +25,18 @@ pub fn outside(program: impl AsRef<OsStr>) -> Command {
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 pub fn skip(reason: &str) {
     eprintln!("SKIPPED: {reason}");
+}
+
+/// The program that misbehaves as it is told; cargo builds it for a test run, beside the tests: `target/…/examples`.
+pub fn misbehave() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("examples/misbehave");
+    assert!(
+        program.exists(),
+        "{} is not built; `cargo build --example misbehave` builds it",
+        program.display()
+    );
+    program
 }
 
 /// The program, with an environment and a home of the test's own.

@@ -126,7 +126,12 @@ impl Place {
 
     /// What everything started here has in its environment.
     pub fn mark(&self) -> String {
-        format!("{MARK}={}", self.directory.path().display())
+        format!("{MARK}={}", self.mark_value())
+    }
+
+    /// The value of it.
+    pub fn mark_value(&self) -> String {
+        self.directory.path().display().to_string()
     }
 
     /// Starts the program, with its events as JSON.

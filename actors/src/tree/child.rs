@@ -305,6 +305,8 @@ impl Actor for Child {
         message: ChildMsg,
         carried: &mut Carried,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Child);
         match (message, &mut *carried) {
             (ChildMsg::Begin(order), carried) => {
                 let alarm = mem::take(carried.alarm());
@@ -334,6 +336,8 @@ impl Actor for Child {
         event: SupervisionEvent,
         carried: &mut Carried,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Child);
         let ended = if let SupervisionEvent::ActorTerminated(cell, left, _) = event {
             // With it goes the check that it held.
             drop(left);

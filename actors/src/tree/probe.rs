@@ -113,6 +113,8 @@ impl Actor for Probe {
         message: ProbeMsg,
         state: &mut ProbeState,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Probe);
         match message {
             ProbeMsg::Due { check } => state.feed(&myself, Event::Due { check }),
             ProbeMsg::Answered { check, result } => {

@@ -220,6 +220,8 @@ impl Actor for Root {
         message: RootMsg,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Root);
         match message {
             RootMsg::Feed(event) => state.feed(&myself, event).await,
             RootMsg::FeedUntilDown {
@@ -326,6 +328,8 @@ impl Actor for Root {
         event: SupervisionEvent,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Root);
         if let SupervisionEvent::ActorTerminated(cell, ..)
         | SupervisionEvent::ActorFailed(cell, _) = event
         {

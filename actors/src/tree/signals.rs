@@ -75,6 +75,8 @@ impl Actor for Signals {
         message: SignalsMsg,
         state: &mut SignalsState,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Signals);
         match message {
             SignalsMsg::Decided(receipt) => state.take(receipt)?,
             SignalsMsg::Receipts(reply) => {

@@ -77,6 +77,8 @@ impl Actor for Supervisor {
         message: SupervisorMsg,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Supervisor);
         match message {
             SupervisorMsg::Start(order) => {
                 let (child, run) = (order.child, order.run);
@@ -107,6 +109,8 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Supervisor);
         if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) =
             event
             && let Some((child, run)) = state.children.ended(cell.get_id())

@@ -46,6 +46,8 @@ impl Actor for Timer {
         message: TimerMsg,
         state: &mut TimerState,
     ) -> Result<(), ActorProcessingErr> {
+        #[cfg(feature = "testing")]
+        crate::testing::step(crate::testing::ActorKind::Timer);
         match message {
             TimerMsg::ShutdownStarted {
                 budget: Some(budget),

@@ -251,9 +251,14 @@ pub struct Footprint {
 
 impl Footprint {
     pub fn now() -> Self {
-        let count = |path: &str| fs::read_dir(path).unwrap().count();
+        Self::of(std::process::id())
+    }
+
+    /// Of another process.
+    pub fn of(pid: u32) -> Self {
+        let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
         let mut children = Vec::new();
-        for task in fs::read_dir("/proc/self/task").unwrap() {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
             let path = task.unwrap().path().join("children");
             let text = fs::read_to_string(path).unwrap_or_default();
             children.extend(
@@ -262,8 +267,8 @@ impl Footprint {
             );
         }
         Self {
-            descriptors: count("/proc/self/fd"),
-            threads: count("/proc/self/task"),
+            descriptors: count("fd"),
+            threads: count("task"),
             children,
         }
     }

@@ -69,6 +69,13 @@ impl fmt::Debug for Listen {
     }
 }
 
+/// What a datagram of `sd_notify(3)` says.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub fn notices(datagram: &[u8]) -> impl Iterator<Item = Notice> {
+    socket::notices(datagram)
+}
+
 /// Our end of a pipe or socket on which a run gives its sign.
 pub(super) struct Beacon {
     end: BeaconEnd,

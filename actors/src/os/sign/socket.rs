@@ -164,7 +164,7 @@ impl Drop for NotifySocket {
 }
 
 /// What a datagram says; what is not understood is ignored.
-fn notices(datagram: &[u8]) -> impl Iterator<Item = Notice> {
+pub(super) fn notices(datagram: &[u8]) -> impl Iterator<Item = Notice> {
     datagram.split(|byte| *byte == b'\n').filter_map(|line| {
         let at = line.iter().position(|byte| *byte == b'=')?;
         let (name, value) = (&line[..at], &line[at + 1..]);
