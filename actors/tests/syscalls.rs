@@ -83,7 +83,8 @@ fn in_a_role() {
     };
     let here = Path::new(&here);
     // What a program makes once and keeps is there before the life that is looked at.
-    assert_eq!(on_a_thread_of_its_own(""), SOUND);
+    let said = on_a_thread_of_its_own("");
+    assert!(is_sound(&said), "{said}");
     insist(|| fs::write(here.join("ready"), ""));
     wait_for(&here.join("go"));
     let lacks = std::env::var(LACKS).unwrap_or_default();
@@ -103,9 +104,11 @@ fn wait_for(path: &Path) {
     eventually("it is told to go on", || path.exists().then_some(()));
 }
 
-/// What is told of a life in which nothing went wrong.
-const SOUND: &str = "ready, ready again, hi, stopped, down";
-const MOSTLY_SOUND: &str = "ready, ready again, hi, stopped, ";
+/// Whether nothing went wrong. Who is slow to die, or cannot be pinned, is named at the end as one that may be left; whether
+/// he is, is seen from outside.
+fn is_sound(said: &str) -> bool {
+    said.starts_with("ready, ready again, hi, stopped, ")
+}
 
 fn on_a_thread_of_its_own(lacks: &str) -> String {
     let lacks: Vec<u32> = lacks
@@ -398,7 +401,7 @@ fn places() -> BTreeMap<String, usize> {
         &format!("trace={calls}"),
     ];
     let said = Life::begin("").live(&tracing, "all goes well");
-    assert_eq!(said.as_deref(), Some(SOUND));
+    assert!(said.as_deref().is_some_and(is_sound), "{said:?}");
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for line in fs::read_to_string(trace).unwrap().lines() {
         let Some((thread, call)) = line.split_once(' ') else {
@@ -494,10 +497,7 @@ fn on_an_older_kernel_all_is_the_same() {
     ] {
         let numbers: Vec<String> = lacking.iter().map(ToString::to_string).collect();
         let said = Life::begin(&numbers.join(" ")).live(&[], "an older kernel");
-        // What cannot be pinned is killed and named all the same: nobody can say that it is gone.
-        let is_sound = said
-            .as_ref()
-            .is_some_and(|said| said.starts_with(MOSTLY_SOUND));
+        let is_sound = said.as_deref().is_some_and(is_sound);
         assert!(is_sound, "without {lacking:?}: {said:?}");
     }
 }
