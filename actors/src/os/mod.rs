@@ -106,6 +106,17 @@ pub trait Os: Send + Sync + 'static {
     }
 }
 
+/// Lets an operating system [finish](Os::finish) on a thread of its own; should there be none to be had, on this one.
+pub(crate) async fn finish(os: &Arc<dyn Os>) -> Vec<Survivor> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let theirs = Arc::clone(os);
+    let begun = thread::start("kimi-finish", move || drop(tell.send(theirs.finish())));
+    match begun {
+        Ok(()) => told.await.unwrap_or_default(),
+        Err(_) => os.finish(),
+    }
+}
+
 /// A run that was begun; dropping it kills what is left of it.
 pub trait Process: Send + Sync {
     /// Sends a signal to the run's processes. One that is gone already is no error.

@@ -41,6 +41,8 @@ use crate::policy::time::Moment;
 
 /// More do not help: the kernel takes turns at making processes.
 const MAX_SERVING: usize = 4;
+/// Threads for each processor: while one waits for its child, another has something to do.
+const EACH: usize = 2;
 /// How many may be held up before nobody takes their place any more.
 const MAX_STUCK: usize = 16;
 /// After this long a thread counts as held up.
@@ -117,6 +119,7 @@ impl Pool {
         let dev_null = above_stdio(dev_null)?;
         let base = std::thread::available_parallelism()
             .map_or(1, std::num::NonZero::get)
+            .saturating_mul(EACH)
             .min(MAX_SERVING);
         let spare = (0..base)
             .map(|_| Berth::new(&dev_null))
@@ -247,18 +250,18 @@ impl Pool {
                 company.seat(place, others_wait);
                 return Some(handle);
             }
-            if state.closing {
-                state.idle -= 1;
-                state.serving -= 1;
-                state.workers[place] = Worker::Absent;
-                return None;
-            }
             if shared.over.is_some() {
                 // Whoever is told may well push what is next.
                 drop(state);
                 Shared::settle_all(shared);
                 state = lock(&self.state);
                 continue;
+            }
+            if state.closing {
+                state.idle -= 1;
+                state.serving -= 1;
+                state.workers[place] = Worker::Absent;
+                return None;
             }
             company.rise();
             state = self

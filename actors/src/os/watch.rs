@@ -29,6 +29,8 @@ use crate::policy::time::Moment;
 
 pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
 const BATCH: usize = 256;
+/// How often a wake is tried.
+const WAKE_TRIES: usize = 3;
 /// How many chunks are read for the last time: what a pipe holds, several times over, since a survivor may write on.
 const LAST_CHUNKS: usize = 32;
 /// When to ask again for the end of a process whose tracer holds it.
@@ -402,8 +404,13 @@ impl Watch {
     }
 
     pub(super) fn wake(&self) {
-        // It fails only when the counter is full, and then it is awake.
-        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+        // When the counter is full it is awake. Nothing else is known to fail, and a lost wake would be for ever.
+        for _ in 0..WAKE_TRIES {
+            let woken = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+            if matches!(woken, Ok(_) | Err(Errno::AGAIN)) {
+                break;
+            }
+        }
     }
 
     /// Watches a new process and its pipes; −1 is none.

@@ -221,11 +221,11 @@ impl Leaf {
         lines.iter().all(|line| has_line(&text[..length], line))
     }
 
-    /// Kills all in it and below it.
-    pub(in crate::os) fn kill(&self) {
+    /// Kills all in it and below it. It fails only if the directory is gone, and then nobody is there, or if something keeps us
+    /// from writing.
+    pub(super) fn kill(&self) -> io::Result<()> {
         self.use_up();
-        // It fails only if the directory is gone, and then nobody is there.
-        (&self.kill).write_all(b"1").ok();
+        (&self.kill).write_all(b"1")
     }
 
     /// Waits a moment for whatever may have changed.

@@ -39,12 +39,14 @@ pub use cgroup::{NoCgroup, controllers};
 pub(super) use identity::is_of;
 
 /// How long the killed may take to be gone before they are named as survivors.
-const DYING: Duration = Duration::from_millis(200);
+const DYING: Duration = Duration::from_secs(1);
 /// How often to look whether one is gone who cannot be waited for.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 /// So many rounds in a row must find nothing new. In one alone a member may have forked after the directory was read, and
 /// ended before it was looked at.
 const QUIET_ROUNDS: usize = 2;
+/// How often the members of a group that cannot be killed at once are killed one by one, because others may have come.
+const ROUNDS: usize = 16;
 
 /// Which containment is wanted, and what it may rely on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -349,7 +351,9 @@ impl Container {
                 let in_session = || session::members(one.leader, &self.everyone);
                 let mut members = cgroups.members(leaf).unwrap_or_else(|_| in_session());
                 members.remove(&one.leader);
-                leaf.kill();
+                if leaf.kill().is_err() {
+                    self.kill_one_by_one(leaf);
+                }
                 if !one.is_lost {
                     // One that could write there may have moved itself elsewhere.
                     drop(kernel::signal_group(one.leader, Signal::KILL.number()));
@@ -373,18 +377,32 @@ impl Container {
             .collect()
     }
 
+    /// Kills those in a run's directory without its help, as long as there are any.
+    fn kill_one_by_one(&self, leaf: &Leaf) {
+        for _ in 0..ROUNDS {
+            if leaf.is_empty() {
+                break;
+            }
+            self.send_to(leaf, Signal::KILL, |_| true);
+        }
+    }
+
     /// Sends a signal to those in a run's directory whom a signal to the leader's group does not reach.
     pub(super) fn signal_others(&self, leaf: &Leaf, leader: i32, signal: Signal) {
+        self.send_to(leaf, signal, |pid| is_outside_group(pid, leader));
+    }
+
+    fn send_to(&self, leaf: &Leaf, signal: Signal, is_meant: impl Fn(i32) -> bool) {
         let Some(cgroups) = &self.cgroups else {
             return;
         };
         let members = || cgroups.members(leaf).unwrap_or_default();
-        let mut others = members();
-        others.retain(|pid| is_outside_group(*pid, leader));
-        if others.is_empty() {
+        let mut meant = members();
+        meant.retain(|pid| is_meant(*pid));
+        if meant.is_empty() {
             return;
         }
-        let pinned: Vec<(i32, OwnedFd)> = others.into_iter().filter_map(pinned).collect();
+        let pinned: Vec<(i32, OwnedFd)> = meant.into_iter().filter_map(pinned).collect();
         // Asked again, since an id may have been used anew before it was pinned. Who is there now is one of them in any case.
         let members = members();
         for (_, pidfd) in pinned.iter().filter(|(pid, _)| members.contains(pid)) {
