@@ -88,10 +88,10 @@ pub trait Os: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// No run is to come for now: ends whatever got away from the runs that were, and removes what was made for them. Returns
-    /// who could not be ended. May take a moment, and does nothing while there is a run.
-    fn finish(&self) -> Vec<Survivor> {
-        Vec::new()
+    /// No run is to come for now: ends whatever got away from the runs that were, and removes what was made for them. Tells who
+    /// could not be ended, at once or from another thread. Does nothing while there is a run.
+    fn finish(&self, tell: TellSurvivors) {
+        tell(Vec::new());
     }
 
     /// Makes a check and tells its answer, at most once, from any thread.
@@ -106,16 +106,8 @@ pub trait Os: Send + Sync + 'static {
     }
 }
 
-/// Lets an operating system [finish](Os::finish) on a thread of its own; should there be none to be had, on this one.
-pub(crate) async fn finish(os: &Arc<dyn Os>) -> Vec<Survivor> {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let theirs = Arc::clone(os);
-    let begun = thread::start("kimi-finish", move || drop(tell.send(theirs.finish())));
-    match begun {
-        Ok(()) => told.await.unwrap_or_default(),
-        Err(_) => os.finish(),
-    }
-}
+/// Told who could not be ended.
+pub type TellSurvivors = Box<dyn FnOnce(Vec<Survivor>) + Send>;
 
 /// A run that was begun; dropping it kills what is left of it.
 pub trait Process: Send + Sync {

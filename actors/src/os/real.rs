@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::os::check::{self, CheckOrder, Net, Question, Tell};
@@ -15,9 +15,9 @@ use crate::os::linger::Over;
 use crate::os::reap::Sweeper;
 use crate::os::sign::Directory;
 use crate::os::spawn::Pool;
-use crate::os::table::{Gone, Handle, Phase, Table};
+use crate::os::table::{Gone, Handle, Phase, Table, lock};
 use crate::os::watch::{Watch, Watcher};
-use crate::os::{Job, News, Os, Process, SignalError, SpawnError, thread, waiting};
+use crate::os::{Job, News, Os, Process, SignalError, SpawnError, TellSurvivors, thread, waiting};
 use crate::policy::setup::Controllers;
 use crate::policy::signal::Signal;
 use crate::policy::spec::{Containment, RunId};
@@ -205,16 +205,19 @@ impl Os for RealOs {
         self.shared.container.notes().to_vec()
     }
 
-    fn finish(&self) -> Vec<Survivor> {
-        let patience = self.shared.clock.now() + LAST_END;
-        while self.live() > 0 {
-            // Of several runtimes that share this one, the last tidies up.
-            if self.shared.clock.now() >= patience {
-                return Vec::new();
+    fn finish(&self, tell: TellSurvivors) {
+        let (shared, tell) = (Arc::clone(&self.shared), Mutex::new(Some(tell)));
+        let finish = Arc::new(move || {
+            let told = lock(&tell).take();
+            if let Some(tell) = told {
+                tell(shared.finish_up());
             }
-            std::thread::park_timeout(LAST_END_PAUSE);
+        });
+        let theirs = Arc::clone(&finish);
+        // On a thread of its own, since it may take a moment; should there be none to be had, on this one.
+        if thread::start("kimi-finish", move || theirs()).is_err() {
+            finish();
         }
-        self.shared.container.finish()
     }
 
     fn check(&self, order: CheckOrder, tell: Tell) -> Box<dyn Send> {
@@ -330,6 +333,19 @@ impl Shared {
         drop(state);
         contained(|| job.observer.tell(News::NotStarted(error)));
         Gone::call(self.finish(handle, job.run));
+    }
+
+    /// Ends what got away from the runs.
+    fn finish_up(&self) -> Vec<Survivor> {
+        let patience = self.clock.now() + LAST_END;
+        while self.table.live() > 0 {
+            // Of several runtimes that share this one, the last tidies up.
+            if self.clock.now() >= patience {
+                return Vec::new();
+            }
+            std::thread::park_timeout(LAST_END_PAUSE);
+        }
+        self.container.finish()
     }
 
     /// Lets go of the slot, and of the threads if this was the last.

@@ -18,7 +18,7 @@ use crate::os::force_exit::ForceExit;
 use crate::os::guardian::{Loss, Ward};
 use crate::os::ledger::Ledger;
 use crate::os::signals::{self, Listening, Received};
-use crate::os::{self, Os, Survivor};
+use crate::os::{Os, Survivor};
 use crate::policy::escalation::{Decision, Escalation};
 use crate::policy::event::ShutdownReason;
 use crate::policy::signal::Signal;
@@ -173,7 +173,11 @@ impl Guardian {
     /// Ends what got away from its run. Who was named with its child already is not named again.
     async fn finish(&self, survivors: &mut Vec<(Option<ChildName>, Survivor)>) {
         // It removes a directory for each run that there was, and may wait for the dying.
-        for survivor in os::finish(&self.guards.os).await {
+        let (tell, told) = oneshot::channel();
+        // Who is told late is told no more, when all else is over.
+        let tell = Box::new(move |left| drop(tell.send(left)));
+        self.guards.os.finish(tell);
+        for survivor in told.await.unwrap_or_default() {
             let is_named = survivors.iter().any(|(_, known)| known.pid == survivor.pid);
             if !is_named {
                 survivors.push((None, survivor));
