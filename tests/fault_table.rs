@@ -13,12 +13,11 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// A test that is named: whether in quotes, its file and its name.
-fn named(text: &str) -> impl Iterator<Item = (bool, &str, &str)> {
+/// The tests that are named, each with its file.
+fn named(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split_whitespace().filter_map(|word| {
         let word = word.trim_end_matches([',', ';']);
-        let (file, name) = word.trim_matches('`').split_once("::")?;
-        Some((word.starts_with('`'), file, name))
+        word.trim_matches('`').split_once("::")
     })
 }
 
@@ -49,10 +48,9 @@ fn every_fault_has_its_row_and_every_test_that_is_named_exists() {
         assert!(!fault.is_empty());
         let tests: Vec<_> = named(tried).collect();
         assert!(!tests.is_empty() || tried.contains("comes with"), "{row}");
-        for (is_here, file, name) in tests {
-            let is_to_come = !is_here && !root().join(file).exists();
+        for (file, name) in tests {
             assert!(
-                is_to_come || has_test(file, name),
+                has_test(file, name),
                 "{number}: {file}::{name} does not exist"
             );
         }
