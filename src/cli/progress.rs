@@ -10,7 +10,7 @@ use kimi_actors::policy::event::{
 };
 use kimi_actors::policy::exit::Exit;
 use kimi_actors::policy::restart::Strategy;
-use kimi_actors::policy::spec::ChildName;
+use kimi_actors::policy::spec::{ChildName, Containment};
 use kimi_actors::policy::time::Moment;
 use serde_json::json;
 
@@ -141,6 +141,16 @@ impl Progress {
             "stream": match line.stream { Stream::Stdout => "stdout", Stream::Stderr => "stderr" },
             "text": String::from_utf8_lossy(&line.bytes),
             "complete": line.complete,
+        });
+        format!("{value}\n").into_bytes()
+    }
+
+    /// What holds the processes of a run together, as JSON.
+    pub(super) fn containment_json(containment: Containment) -> Vec<u8> {
+        let value = json!({
+            "schema_version": SCHEMA_VERSION,
+            "type": "runtime",
+            "containment": containment.as_str(),
         });
         format!("{value}\n").into_bytes()
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use kimi_actors::os::clock::Clock;
 use kimi_actors::os::{Line, LineSink, Stream};
 use kimi_actors::policy::event::TreeEvent;
-use kimi_actors::policy::spec::{ChildName, RunId};
+use kimi_actors::policy::spec::{ChildName, Containment, RunId};
 
 use crate::cli::out::Color;
 use crate::cli::progress::{Progress, Shown};
@@ -69,6 +69,7 @@ struct Queue {
 enum Item {
     Line(OwnedLine),
     Event(TreeEvent),
+    Contained(Containment),
     Note(String),
 }
 
@@ -130,6 +131,11 @@ impl Screen {
         self.shared.push(Item::Event(event));
     }
 
+    /// Says what holds the processes of a run together, where programs read.
+    pub fn contained(&self, containment: Containment) {
+        self.shared.push(Item::Contained(containment));
+    }
+
     /// Shows a sentence of ours.
     pub fn note(&self, text: &str) {
         self.shared.push(Item::Note(text.to_owned()));
@@ -185,7 +191,7 @@ impl Item {
             + match self {
                 Self::Line(line) => line.bytes.len(),
                 Self::Note(text) => text.len(),
-                Self::Event(_) => 0,
+                Self::Event(_) | Self::Contained(_) => 0,
             }
     }
 }
@@ -316,6 +322,11 @@ impl Painter {
                     }
                 }
             }
+            (Item::Contained(containment), Style::Ndjson) => {
+                self.pass(&Progress::containment_json(containment));
+            }
+            // People are told when something got away.
+            (Item::Contained(_), Style::Live { .. } | Style::Plain { .. }) => {}
             (Item::Note(text), _) => self.say(&text),
         }
     }

@@ -309,6 +309,7 @@ async fn supervise(
     }
     log_to(&screen);
     let handle = builder.start_idle().await?;
+    screen.contained(handle.containment());
     for note in handle.notes() {
         screen.note(note);
     }

@@ -7,7 +7,7 @@
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -165,9 +165,20 @@ struct Seat {
     before: CpuSet,
 }
 
+/// Where threads of ours may run that one with a seat starts: a thread begins where its maker may run.
+static ELSEWHERE: OnceLock<CpuSet> = OnceLock::new();
+
+/// Lets a new thread run wherever it may.
+pub(super) fn leave_the_seat_of_the_maker() {
+    if let Some(elsewhere) = ELSEWHERE.get() {
+        rustix::thread::sched_setaffinity(None, elsewhere).ok();
+    }
+}
+
 impl Seat {
     fn take(place: usize) -> Option<Self> {
         let before = rustix::thread::sched_getaffinity(None).ok()?;
+        ELSEWHERE.get_or_init(|| before);
         let count = usize::try_from(before.count())
             .ok()
             .filter(|count| *count > 0)?;

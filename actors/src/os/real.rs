@@ -91,7 +91,7 @@ pub enum RealOsError {
 }
 
 /// How long the end of the last run is waited for, which was told already.
-const LAST_END: Duration = Duration::from_millis(250);
+const LAST_END: Duration = Duration::from_millis(2500);
 /// How often to look for it.
 const LAST_END_PAUSE: Duration = Duration::from_millis(1);
 
@@ -109,6 +109,8 @@ pub(super) struct Shared {
     pub(super) sweeper: Sweeper,
     pub(super) container: Container,
     pub(super) over: Over,
+    /// Who outlived a run whose end was told before that was known.
+    pub(super) left: Mutex<Vec<Survivor>>,
     pub(super) sockets: Directory,
     pub(super) oom: Option<Arc<dyn OomCounter>>,
     pub(super) ledger: Option<Arc<Ledger>>,
@@ -133,6 +135,7 @@ impl RealOs {
             sweeper: Sweeper::default(),
             container,
             over: Over::default(),
+            left: Mutex::default(),
             sockets: Directory::default(),
             oom: options.oom.clone(),
             ledger: options.ledger.clone(),
@@ -345,7 +348,9 @@ impl Shared {
             }
             std::thread::park_timeout(LAST_END_PAUSE);
         }
-        self.container.finish()
+        let mut left = self.container.finish();
+        left.append(&mut lock(&self.left));
+        left
     }
 
     /// Lets go of the slot, and of the threads if this was the last.
@@ -361,6 +366,11 @@ impl Shared {
         let mut kills = None;
         contained(|| kills = counter.oom_kills(run));
         kills
+    }
+
+    /// Whether the runtime was dropped.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     /// Whether the runtime was dropped and no process is left.

@@ -124,7 +124,7 @@ impl Settling {
                     .observer
                     .tell(News::NotStarted(SpawnError::Abandoned));
             }),
-            Telling::Already => {}
+            Telling::Already => lock(&shared.left).extend(survivors),
         }
         Gone::call(shared.finish(self.handle, self.job.run));
     }

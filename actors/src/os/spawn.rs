@@ -196,7 +196,7 @@ impl Pool {
         // Whoever was to do that may be held up now.
         Shared::settle_all(shared);
         let mut state = lock(&shared.pool.state);
-        if state.queue.is_empty() {
+        if state.queue.is_empty() && !shared.over.is_some() {
             state.check_is_due = false;
             return None;
         }
@@ -235,6 +235,8 @@ impl Pool {
         if state.workers[place] == Worker::Stuck {
             if state.serving >= self.base && hold == Hold::Free {
                 state.workers[place] = Worker::Absent;
+                drop(state);
+                Shared::settle_all(shared);
                 return None;
             }
             state.serving += 1;
@@ -353,6 +355,7 @@ fn work(shared: &Arc<Shared>, place: usize, mut bench: Bench) {
             };
             if begun < BUSY_RETRIES && is_busy(&error) {
                 begun += 1;
+                Shared::settle_all(shared);
                 pause();
             } else {
                 shared.refuse(handle, error);
@@ -482,7 +485,7 @@ fn begin(
         let cloned = clone::spawn(&mut plan, &bench.stack, &slot.pid, &slot.pidfd);
         let is_refused = |error: &io::Error| !is_exhaustion(error);
         // Linux 6.14 kills at once who is born into a group that was killed once, unless its parent's was as well.
-        let is_killed = cloned.is_ok() && !plan.has_begun() && !shared.is_doomed(handle);
+        let is_killed = cloned.is_ok() && !plan.has_begun() && !shared.was_asked(handle);
         let cloned = if is_killed && place.is_some() {
             shared.reap(handle);
             Err(Errno::CANCELED.into())
@@ -525,7 +528,11 @@ fn begin(
     let failure = plan.failure();
     let (start_path, outcome) = match shim {
         None => (StartPath::Direct, Outcome::of(failure)),
-        Some(shim) => (StartPath::Shim, shim.outcome(failure)),
+        Some(shim) => {
+            // It may take long to answer.
+            Shared::settle_all(shared);
+            (StartPath::Shim, shim.outcome(failure))
+        }
     };
     let error = match outcome {
         Outcome::Executed => None,
@@ -957,7 +964,7 @@ impl Shared {
         let Some((_, mut state)) = self.table.get(handle) else {
             return false;
         };
-        if state.phase != Phase::Waiting || state.doomed {
+        if state.phase != Phase::Waiting || state.doomed || self.is_closing() {
             return false;
         }
         state.phase = Phase::Cloning;
@@ -968,6 +975,12 @@ impl Shared {
     /// Whether it was given up.
     fn is_doomed(&self, handle: Handle) -> bool {
         self.table.get(handle).is_none_or(|(_, state)| state.doomed)
+    }
+
+    /// Whether somebody here has sent it a signal, or given it up.
+    fn was_asked(&self, handle: Handle) -> bool {
+        let state = self.table.get(handle);
+        state.is_none_or(|(_, state)| state.asked || state.doomed)
     }
 
     fn count_oom_kills(&self, handle: Handle) -> Option<u64> {

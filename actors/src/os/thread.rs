@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use crate::os::kernel;
+use crate::os::{kernel, linger};
 
 /// Enough for what they do and for the observers that they call; untouched pages cost nothing.
 const STACK_BYTES: usize = 512 * 1024;
@@ -14,7 +14,10 @@ pub(super) fn start(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
         thread::Builder::new()
             .name(name.to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(run)
+            .spawn(|| {
+                linger::leave_the_seat_of_the_maker();
+                run();
+            })
     })
     .map(drop)
 }

@@ -78,11 +78,12 @@ impl Ward {
     /// In a process that its guardian has just made.
     pub(super) fn new(guardian: Pid, page: Page) -> io::Result<Self> {
         signals::heed_forwarder(guardian);
-        let pidfd = pidfd_open(guardian, PidfdFlags::empty())?;
-        // Asked after that was opened: it is the guardian's.
+        let pidfd = pidfd_open(guardian, PidfdFlags::empty());
+        // Asked after that was opened: it is the guardian's. One that is gone cannot be opened.
         if getppid() != Some(guardian) {
             exit_at_once();
         }
+        let pidfd = pidfd?;
         let shared = Arc::new(Shared {
             guardian,
             pidfd,

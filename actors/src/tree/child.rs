@@ -34,7 +34,7 @@ use crate::work::{Work, introduced, within};
 /// What a child actor is told.
 pub(crate) enum ChildMsg {
     /// By the operating system, or by the task that it runs.
-    News(News),
+    News(RunId, News),
     /// Ask the run to stop within this grace.
     Stop {
         grace: Duration,
@@ -274,11 +274,14 @@ impl Drop for Alarm {
 }
 
 /// Carries the news of a run to its actor.
-struct Messenger(ActorRef<ChildMsg>);
+struct Messenger {
+    actor: ActorRef<ChildMsg>,
+    run: RunId,
+}
 
 impl Observer for Messenger {
     fn tell(&self, news: News) {
-        if let Err(error) = self.0.cast(ChildMsg::News(news)) {
+        if let Err(error) = self.actor.cast(ChildMsg::News(self.run, news)) {
             debug!(%error, "the actor of a run was gone before its news");
         }
     }
@@ -391,7 +394,10 @@ impl ChildState {
                 reports,
             ))
         });
-        let observer = Arc::new(Messenger(myself.clone()));
+        let observer = Arc::new(Messenger {
+            actor: myself.clone(),
+            run: order.run,
+        });
         let name = order.name.clone();
         let stop_command = order
             .stop_command
@@ -439,7 +445,9 @@ impl ChildState {
 
     async fn handle(&mut self, myself: &ActorRef<ChildMsg>, message: ChildMsg) {
         match message {
-            ChildMsg::News(News::Started { pid, path }) => {
+            // Of a run that was carried before.
+            ChildMsg::News(run, _) if run != self.run => {}
+            ChildMsg::News(_, News::Started { pid, path }) => {
                 debug!(child = %self.name, run = self.run.0, pid, ?path, "a run has started");
                 self.pid = pid;
                 self.report(Reported::Started {
@@ -448,14 +456,14 @@ impl ChildState {
                 self.feed(myself, run::Event::Started);
                 self.begin_probes(myself).await;
             }
-            ChildMsg::News(News::NotStarted(error)) => {
+            ChildMsg::News(_, News::NotStarted(error)) => {
                 self.feed(myself, run::Event::Ended);
                 let stopped = self.stopped;
                 self.report(Reported::NotStarted { error, stopped });
             }
-            ChildMsg::News(News::OutputLimit) => self.feed(myself, run::Event::OutputLimit),
-            ChildMsg::News(News::Ended(end)) => self.ended(myself, end),
-            ChildMsg::News(News::Over { pid, end }) => {
+            ChildMsg::News(_, News::OutputLimit) => self.feed(myself, run::Event::OutputLimit),
+            ChildMsg::News(_, News::Ended(end)) => self.ended(myself, end),
+            ChildMsg::News(_, News::Over { pid, end }) => {
                 debug!(child = %self.name, run = self.run.0, pid, "a run has started and ended");
                 self.pid = pid;
                 self.is_start_untold = true;

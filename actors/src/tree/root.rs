@@ -754,6 +754,8 @@ impl RootState {
     }
 
     fn log_status(&self) {
+        let containment = self.arguments.os.containment().as_str();
+        info!(target: STATUS_TARGET, containment, "what holds runs together");
         for status in self.status().into_iter().skip(1) {
             let state = status.state.as_str();
             let pid = status.pid;

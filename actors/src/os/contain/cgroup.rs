@@ -283,6 +283,8 @@ pub(super) struct Cgroups {
     kill: Mutex<Option<File>>,
     /// All were killed, so those in the pool are used up.
     is_used_up: AtomicBool,
+    /// The directories of runs have limits.
+    has_controllers: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -341,6 +343,7 @@ impl Cgroups {
             pool: Mutex::default(),
             kill: Mutex::default(),
             is_used_up: AtomicBool::new(false),
+            has_controllers: AtomicBool::new(false),
         };
         let first = ours.take().map_err(|source| NoCgroup::Refused {
             path: ours.path.clone(),
@@ -453,6 +456,7 @@ impl Cgroups {
 
     /// Gives the directories of runs the controllers that these files belong to.
     fn enable(&self, files: &[(&str, String)]) -> io::Result<()> {
+        self.has_controllers.store(true, Ordering::Relaxed);
         let parent = self.path.parent().unwrap_or(&self.path);
         for directory in [parent, self.path.as_path()] {
             let control = directory.join("cgroup.subtree_control");
@@ -484,7 +488,8 @@ impl Cgroups {
 
     /// Takes back a directory whose run is over. One that is not as it was is not used again.
     pub(super) fn give_back(&self, leaf: Leaf) {
-        if leaf.is_clean() {
+        // A run may write to its own limits, as far as there are any.
+        if leaf.is_clean() && !self.has_controllers.load(Ordering::Relaxed) {
             lock(&self.pool).free.push(leaf);
         } else {
             // What is not empty stays for the end.

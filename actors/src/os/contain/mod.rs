@@ -271,7 +271,8 @@ impl Container {
         leaf.use_up();
         self.give_back(leaf);
         match self.cgroups() {
-            Some(cgroups) if !is_fresh => cgroups.make().map(Some),
+            // Somebody else may have killed the child of a fresh one before it began.
+            Some(cgroups) if !is_fresh || cgroups.try_out().is_ok() => cgroups.make().map(Some),
             _ => self.give_up(error),
         }
     }
