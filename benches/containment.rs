@@ -2,6 +2,7 @@
 //!
 //! Both sides are runtimes in this process. Less than 0.8 of the throughput of commands would worry us; the rest is shown.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use kimi_actors::os::ContainmentRules;
 use kimi_actors::policy::event::Fact;
 use kimi_actors::policy::spec::{CommandSpec, Containment, Governor};
 use kimi_actors::{Child, Exec, Runtime, RuntimeHandle, StartError};
+use kimi_shell::cli::guarded;
 use rustix::process::Signal;
 use tokio::runtime::Runtime as Tokio;
 
@@ -37,6 +39,13 @@ fn main() -> ExitCode {
     if !is_asked_for() {
         return ExitCode::SUCCESS;
     }
+    // Below a guardian, as the program is: so there is somebody who adopts.
+    let compared =
+        guarded::run(|ward| Ok::<_, Infallible>(compare_all(ward.map(|it| it.adopter()))));
+    compared.unwrap_or_else(|never| match never {})
+}
+
+fn compare_all(adopter: Option<u32>) -> ExitCode {
     let mut report = Report::begin("What does containment cost, beside the session of each run?");
     let bare = [
         "-static",
@@ -50,6 +59,7 @@ fn main() -> ExitCode {
             .build()
             .expect("there is room for a runtime"),
         nothing: compile("nothing", &bare),
+        adopter,
     };
     let cheapest = bed
         .start(Some(Containment::Group))
@@ -79,6 +89,7 @@ fn main() -> ExitCode {
 struct Bed {
     tokio: Tokio,
     nothing: PathBuf,
+    adopter: Option<u32>,
 }
 
 impl Bed {
@@ -89,6 +100,7 @@ impl Bed {
         let builder = Runtime::builder()
             .containment(ContainmentRules {
                 require,
+                adopter: self.adopter,
                 ..ContainmentRules::default()
             })
             .child(child.governor(Governor::NONE));
